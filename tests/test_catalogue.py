@@ -90,7 +90,8 @@ def test_broken_card_is_listed_and_explained(places: Path, text: str) -> None:
     directory = install(places / "extra")
     (directory / "card.json").write_text(text, encoding="utf-8")
     entry = next(entry for entry in catalogue.list_models() if entry.name == "toy")
-    assert entry.installed is None and "card.json" in entry.problem
+    assert entry.installed is None
+    assert "card.json" in entry.problem
     with pytest.raises(catalogue.BrokenCard, match=r"card\.json"):
         catalogue.find("toy")
 
@@ -113,4 +114,5 @@ def test_list_has_installed_and_pullable_models(places: Path) -> None:
     install(places / "extra")
     entries = {entry.name: entry for entry in catalogue.list_models()}
     assert entries["toy"].installed is not None
-    assert entries["dicose-unet"].installed is None and not entries["dicose-unet"].problem
+    assert entries["dicose-unet"].installed is None
+    assert not entries["dicose-unet"].problem
