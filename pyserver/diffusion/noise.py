@@ -1,0 +1,20 @@
+"""The refiner's noise: a function of (seed, position), so a window sounds the same whenever and wherever it is run."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_MASK_64 = (1 << 64) - 1
+
+
+def normal_stream(seed: int, position: int, shape: Sequence[int]) -> Iterator[Tensor]:
+    """Endless standard normal tensors of `shape`, float32, on the CPU.
+
+    Philox is counter-based: streams of different (seed, position) are independent, and none depends on how often or
+    in what order the others are drawn. Both numbers may be negative; they are taken modulo 2**64.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed & _MASK_64, position & _MASK_64]))
+    while True:
+        yield torch.from_numpy(generator.standard_normal(tuple(shape), dtype=np.float32))

@@ -1,0 +1,33 @@
+"""What the pipeline asks of a model: a separator, and a refiner that sees the separator's features.
+
+Axes: B batch, S stems, C audio channels, L samples. A model runs at its card's rate and channel count.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from pyserver.diffusion.scalings import Scalings, ScalingsFunction
+
+__all__ = ["Features", "Scalings", "ScalingsFunction", "SeparationModel"]
+
+Features = Sequence[Tensor]
+"""What a separator hands to its refiner. Opaque to all others; the first axis of every tensor starts with the batch."""
+
+
+class SeparationModel(nn.Module, ABC):
+    """A separator and a refiner for the same stems. `has_refiner` is False where there is nothing to `denoise` with."""
+
+    stems: int
+    has_refiner: bool
+    output_limit: float | None = None
+    """Where published inference clamps the refiner's result (and the diffusion denoiser's); None: nowhere."""
+
+    @abstractmethod
+    def separate(self, mixture_BCL: Tensor) -> tuple[Tensor, Features]:
+        """All stems (B, S, C, L) of any length L, and the features that `denoise` wants."""
+
+    @abstractmethod
+    def denoise(self, x_BSCL: Tensor, sigma_B: Tensor, features: Features, scalings: ScalingsFunction) -> Tensor:
+        """`D(x; sigma)` of the refiner for all stems, without clamp; `features` from `separate` of the same windows."""
