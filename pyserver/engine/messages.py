@@ -41,3 +41,44 @@ class WindowResult:
 
     stems_SCN: Audio
     compute_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceInfo:
+    """The device that is really computing, as the engine process itself found it.
+
+    `live_preempts`: a live window does not wait for the bounce window under way (on a CPU the operating system
+    lets it go first); where false, a live window may have to wait for one whole bounce window.
+    """
+
+    index: int
+    name: str
+    backend: str  # "torch-cpu", "torch-cuda"
+    total_bytes: int
+    free_bytes: int
+    threads: int
+    live_preempts: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedModel:
+    """A model in the engine's memory, and what it costs on this device (0 until measured).
+
+    Compute seconds are measured at the model's own rate and channels, with nothing else running. A live window's
+    cost is `live_base_s` plus `live_step_s` for each refiner step.
+    """
+
+    name: str
+    weights_sha256: str
+    realtime_factor: float  # compute seconds per second of audio in a bounce, at the default quality
+    bounce_window_s: float  # compute seconds of one bounce window at the default quality
+    live_base_s: float
+    live_step_s: float
+
+    @property
+    def measured(self) -> bool:
+        return self.realtime_factor > 0
+
+    def live_window_s(self, refiner_steps: int) -> float:
+        """Compute seconds of one live window with so many refiner steps."""
+        return self.live_base_s + refiner_steps * self.live_step_s

@@ -24,7 +24,9 @@ class WindowShape:
 
     def __post_init__(self) -> None:
         if self.margin < 0 or self.fade < 0 or self.body <= 0:
-            raise ValueError(f"no window of {self.length} samples has margins of {self.margin} and fades of {self.fade}")
+            raise ValueError(
+                f"no window of {self.length} samples has margins of {self.margin} and fades of {self.fade}"
+            )
 
     @property
     def body(self) -> int:

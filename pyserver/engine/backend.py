@@ -1,0 +1,25 @@
+"""What a back end has to do. The worker knows nothing else of it; only its own module imports its libraries."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from pyserver.engine.messages import DeviceInfo, LoadedModel, WindowRequest, WindowResult
+
+
+class Backend(Protocol):
+    """Models on one device. Raises StemlineErrors only for causes a user can act on."""
+
+    @property
+    def device(self) -> DeviceInfo: ...
+
+    def load(self, model: str, *, measure: bool) -> LoadedModel:
+        """Verify, load and warm a model; with `measure` also time its windows. Loading again is cheap."""
+        ...
+
+    def unload(self, model: str) -> None:
+        """Give its memory back. A model that is not loaded is no error."""
+        ...
+
+    def separate(self, requests: Sequence[WindowRequest]) -> list[WindowResult]:
+        """Results in the order of the requests; models that are not loaded yet are loaded. Called from two threads."""
+        ...

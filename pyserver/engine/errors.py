@@ -1,0 +1,45 @@
+"""What can go wrong in the engine process and is worth telling a user. Needs no torch: both processes raise these."""
+
+from pyserver.errors import StemlineError
+
+
+class GpuNotAvailable(StemlineError):
+    """The GPU that was asked for cannot be used; `--cpu` always can."""
+
+    reason = "GPU_NOT_AVAILABLE"
+
+
+class EngineOutOfMemory(StemlineError):
+    """A window did not fit into the device's memory."""
+
+    reason = "OUT_OF_MEMORY"
+
+
+class ModelOutputNotFinite(StemlineError):
+    """A model gave NaN or Inf for a window, also in full precision; the message says which window."""
+
+    reason = "MODEL_OUTPUT_NOT_FINITE"
+
+
+class ModelNotLoadable(StemlineError):
+    """A model's files do not fit the network its card names."""
+
+    reason = "MODEL_BROKEN"
+
+
+class EngineCrashed(StemlineError):
+    """The engine process died again and again on the same work; repeating it once more would not help."""
+
+    reason = "ENGINE_CRASHED"
+
+
+class EngineClosed(StemlineError):
+    """The server is shutting down: the window was not computed and will not be."""
+
+    reason = "SHUTTING_DOWN"
+
+
+class EngineFailed(StemlineError):
+    """An error in the engine that nobody foresaw. The trace is in the log, under the `error_id` of the metadata."""
+
+    reason = "INTERNAL"
