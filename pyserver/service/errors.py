@@ -1,0 +1,136 @@
+"""The one place that knows how an error travels: `StemlineError` to google.rpc.Status with an ErrorInfo.
+
+An error that nobody foresaw becomes INTERNAL with an id; its text goes to the log, never to the client.
+"""
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import grpc
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from pyserver.errors import StemlineError
+from pyserver.service.channel import ERROR_DOMAIN
+
+log = logging.getLogger(__name__)
+
+OUR_SERVICES = "/stems.v1."
+
+Scope = Callable[[grpc.aio.ServicerContext], AbstractAsyncContextManager[None]]
+
+_Code = grpc.StatusCode
+CODES: dict[str, grpc.StatusCode] = {
+    "MISSING_TOKEN": _Code.UNAUTHENTICATED,
+    "WRONG_TOKEN": _Code.UNAUTHENTICATED,
+    "INVALID_REQUEST": _Code.INVALID_ARGUMENT,
+    "UNKNOWN_STEM": _Code.INVALID_ARGUMENT,
+    "UNSUPPORTED_AUDIO": _Code.INVALID_ARGUMENT,
+    "NON_FINITE_AUDIO": _Code.INVALID_ARGUMENT,
+    "EMPTY_AUDIO": _Code.INVALID_ARGUMENT,
+    "LATENCY_NOT_POSSIBLE": _Code.INVALID_ARGUMENT,
+    "WRONG_OFFSET": _Code.OUT_OF_RANGE,
+    "WRONG_CHECKSUM": _Code.DATA_LOSS,
+    "JOB_NOT_FOUND": _Code.NOT_FOUND,
+    "MODEL_NOT_FOUND": _Code.NOT_FOUND,
+    "STEM_NOT_FOUND": _Code.NOT_FOUND,
+    "JOB_NOT_READY": _Code.FAILED_PRECONDITION,
+    "MODEL_NOT_DOWNLOADED": _Code.FAILED_PRECONDITION,
+    "MODEL_IN_USE": _Code.FAILED_PRECONDITION,
+    "CHECKSUM_MISMATCH": _Code.DATA_LOSS,
+    "BROKEN_CARD": _Code.DATA_LOSS,
+    "MODEL_BROKEN": _Code.DATA_LOSS,
+    "REQUEST_ID_REUSED": _Code.ALREADY_EXISTS,
+    "CANCELLED": _Code.CANCELLED,
+    "DISK_FULL": _Code.RESOURCE_EXHAUSTED,
+    "OUT_OF_MEMORY": _Code.RESOURCE_EXHAUSTED,
+    "OVERLOADED": _Code.RESOURCE_EXHAUSTED,
+    "GPU_NOT_AVAILABLE": _Code.FAILED_PRECONDITION,
+    "SHUTTING_DOWN": _Code.UNAVAILABLE,
+    "DRAINING": _Code.UNAVAILABLE,
+    "ENGINE_CRASHED": _Code.INTERNAL,
+    "INTERNAL": _Code.INTERNAL,
+}
+
+
+class InvalidRequest(StemlineError):
+    """A request that no server could carry out; the message names the field."""
+
+    reason = "INVALID_REQUEST"
+
+
+def status_of(error: StemlineError) -> tuple[grpc.StatusCode, bytes]:
+    """The gRPC code of an error and its serialised google.rpc.Status."""
+    code = CODES.get(error.reason, _Code.FAILED_PRECONDITION)
+    number: int = code.value[0]
+    assert number in code_pb2.Code.values()
+    status = status_pb2.Status(code=number, message=str(error))
+    info = error_details_pb2.ErrorInfo(reason=error.reason, domain=ERROR_DOMAIN, metadata=error.metadata)
+    status.details.add().Pack(info)
+    return code, status.SerializeToString()
+
+
+@asynccontextmanager
+async def reported(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+    """Inside, errors end the call with a status; cancellation and deliberate aborts pass through."""
+    try:
+        yield
+    except grpc.aio.AbortError:
+        raise
+    except StemlineError as error:
+        code, status = status_of(error)
+        level = logging.ERROR if code == _Code.INTERNAL else logging.INFO
+        log.log(level, "call refused: %s", error, extra={"reason": error.reason, **_prefixed(error.metadata)})
+        await context.abort(code, str(error), (("grpc-status-details-bin", status),))
+    except Exception:
+        error_id = secrets.token_hex(6)
+        log.exception("error %s in a handler", error_id, extra={"error_id": error_id})
+        unforeseen = StemlineError(f"something went wrong inside the server; error {error_id} in its log", id=error_id)
+        code, status = status_of(unforeseen)
+        await context.abort(code, str(unforeseen), (("grpc-status-details-bin", status),))
+
+
+def _prefixed(metadata: dict[str, str]) -> dict[str, str]:
+    # LogRecord refuses `extra` keys that are its own, such as "name".
+    return {f"error_{key}": value for key, value in metadata.items()}
+
+
+class Within(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Runs every handler of our own services inside `scope`; health and reflection stay as they are."""
+
+    def __init__(self, scope: Scope, free: frozenset[str] = frozenset()) -> None:
+        self._scope = scope
+        self._free = free
+
+    async def intercept_service(
+        self, continuation: Callable[[Any], Awaitable[Any]], details: grpc.HandlerCallDetails
+    ) -> grpc.RpcMethodHandler | None:
+        handler = await continuation(details)
+        if handler is None or not details.method.startswith(OUR_SERVICES) or details.method in self._free:
+            return handler
+        return wrapped(handler, self._scope)
+
+
+def wrapped(handler: Any, scope: Scope) -> grpc.RpcMethodHandler:
+    """`handler`, its behaviour inside `scope`. Unary ones are coroutines, streaming ones asynchronous generators."""
+    behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+
+    async def unary(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async with scope(context):
+            return await behaviour(request, context)
+
+    async def stream(request: Any, context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        async with scope(context):
+            async for response in behaviour(request, context):
+                yield response
+
+    make = {
+        (False, False): grpc.unary_unary_rpc_method_handler,
+        (False, True): grpc.unary_stream_rpc_method_handler,
+        (True, False): grpc.stream_unary_rpc_method_handler,
+        (True, True): grpc.stream_stream_rpc_method_handler,
+    }[handler.request_streaming, handler.response_streaming]
+    inner = stream if handler.response_streaming else unary
+    return make(inner, handler.request_deserializer, handler.response_serializer)
