@@ -6,6 +6,7 @@ None clamps its result: the published inference clamps it to [-1, 1], and with t
 refiner also every output of the denoiser; see `clamped`.
 """
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 
@@ -74,7 +75,7 @@ def edm_stochastic(
         raise ValueError(f"a step is made at least once, not {corrections} times")
     gamma = min(churn / (len(sigmas) - 1), MAX_CHURN_GAMMA)
     x = x_start + sigmas[0] * next(noise)
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in itertools.pairwise(sigmas):
         sigma_hat = sigma * (1 + gamma)
         for correction in range(corrections):
             x = x + (sigma_hat.square() - sigma.square()).sqrt() * next(noise)
@@ -92,7 +93,7 @@ def heun(denoise: Denoiser, x_start: Tensor, sigmas: Tensor, noise: Iterator[Ten
     """
     gamma = min(churn / (len(sigmas) - 1), MAX_CHURN_GAMMA)
     x = x_start + sigmas[0] * next(noise)
-    for sigma, sigma_next in zip(sigmas[:-1], sigmas[1:], strict=True):
+    for sigma, sigma_next in itertools.pairwise(sigmas):
         if gamma > 0:
             sigma_hat = sigma * (1 + gamma)
             x = x + (sigma_hat.square() - sigma.square()).sqrt() * next(noise)

@@ -15,10 +15,9 @@ class UnknownArchitecture(StemlineError):
     reason = "UNKNOWN_ARCHITECTURE"
 
     def __init__(self, architecture: str) -> None:
-        super().__init__(
-            f"this version has no architecture {architecture!r}, only {', '.join(sorted(ARCHITECTURES))}; update Stemline",
-            architecture=architecture,
-        )
+        known = ", ".join(sorted(ARCHITECTURES))
+        message = f"this version has no architecture {architecture!r}, only {known}: update Stemline"
+        super().__init__(message, architecture=architecture)
 
 
 def _dicose_unet(config: Config) -> SeparationModel:
