@@ -23,7 +23,7 @@ _READ_BYTES = 1 << 20
 
 
 class ModelNotFound(StemlineError):
-    reason = "MODEL_NOT_FOUND"
+    reason = "UNKNOWN_MODEL"
 
     def __init__(self, name: str, known: list[str]) -> None:
         near = nearest_name(name, known)
@@ -40,7 +40,7 @@ class ModelNotDownloaded(StemlineError):
 
 
 class ChecksumMismatch(StemlineError):
-    reason = "CHECKSUM_MISMATCH"
+    reason = "WRONG_CHECKSUM"
 
     def __init__(self, path: Path, expected: str, actual: str) -> None:
         super().__init__(
@@ -106,7 +106,8 @@ class CatalogueEntry:
 def user_models_dir() -> Path:
     """Where `models pull` and `models import` put what they make."""
     home = os.environ.get("STEMLINE_HOME")
-    return (Path(home) if home else Path(platformdirs.user_data_dir("stemline", appauthor=False))) / "models"
+    base = Path(home).expanduser().absolute() if home else Path(platformdirs.user_data_dir("stemline", appauthor=False))
+    return base / "models"
 
 
 def search_path() -> tuple[Path, ...]:
