@@ -6,6 +6,10 @@ from typing import Protocol
 from pyserver.engine.messages import DeviceInfo, LoadedModel, WindowRequest, WindowResult
 
 
+class DeviceLost(Exception):
+    """The device is in a state that only a new process can clear; the worker ends itself and its parent restarts it."""
+
+
 class Backend(Protocol):
     """Models on one device. Raises StemlineErrors only for causes a user can act on."""
 

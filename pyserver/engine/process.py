@@ -1,9 +1,37 @@
 """The API process's handle on the engine process: starts it, feeds it, and starts it again when it dies."""
 
+import asyncio
+import contextlib
+import itertools
+import logging
+import multiprocessing
+import queue
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 
+from pyserver.engine.errors import EngineClosed, EngineCrashed
 from pyserver.engine.messages import DeviceInfo, LoadedModel, WindowRequest, WindowResult
+from pyserver.engine.wire import (
+    Call,
+    Failure,
+    FromEngine,
+    LoadCall,
+    LogLine,
+    Ready,
+    Reply,
+    Request,
+    RunCall,
+    Started,
+    UnloadCall,
+)
+
+log = logging.getLogger(__name__)
+
+_MAX_DEATHS = 3
+_CLOSE_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,29 +43,64 @@ class EngineConfig:
     warm_model: str | None = None
 
 
+@dataclass(slots=True)
+class _Pending:
+    """A call without an answer yet, and how many engines have died while they worked on it."""
+
+    call: Call
+    answer: "asyncio.Future[WindowResult | LoadedModel | None]"
+    started: bool = False
+    deaths: int = 0
+
+
+@dataclass(slots=True)
+class _Child:
+    """One engine process, with a thread for each direction of its pipe: either may block for as long as it likes."""
+
+    process: SpawnProcess
+    pipe: Connection
+    ready: "asyncio.Future[Ready]"
+    outbox: "queue.SimpleQueue[Request | None]" = field(default_factory=queue.SimpleQueue)  # None ends the engine
+    reader: threading.Thread | None = None  # lives exactly as long as the process
+
+
 class EngineProcess:
     """Owns one engine process at a time. Every method runs on the event loop that called `start`."""
 
     def __init__(self, config: EngineConfig, *, on_restart: Callable[[], None] | None = None) -> None:
         """`on_restart` is called on the event loop each time a dead engine has been replaced."""
-        raise NotImplementedError
+        self._config, self._on_restart = config, on_restart
+        self._child: _Child | None = None
+        self._restarting: asyncio.Task[None] | None = None
+        self._device: DeviceInfo | None = None
+        self._loaded: dict[str, LoadedModel] = {}
+        self._pending: dict[int, _Pending] = {}
+        self._ids = itertools.count()
+        self._restarts = 0
+        self._closed = False
 
     @property
     def device(self) -> DeviceInfo:
         """The device as the engine found it (memory figures are those of its start)."""
-        raise NotImplementedError
+        assert self._device is not None, "the engine has not been started"
+        return self._device
 
     @property
     def pid(self) -> int:
-        raise NotImplementedError
+        """Of the engine process that is running now; 0 between two."""
+        return (self._child.process.pid or 0) if self._child else 0
 
     @property
     def restarts(self) -> int:
-        raise NotImplementedError
+        return self._restarts
+
+    def on_restart(self, callback: Callable[[], None] | None) -> None:
+        """Who is to be told each time a dead engine has been replaced."""
+        self._on_restart = callback
 
     async def start(self) -> None:
         """Return when the engine is up and has warmed its model. Raises GpuNotAvailable."""
-        raise NotImplementedError
+        await self._start_child()
 
     async def run(self, request: WindowRequest, *, urgent: bool = False) -> WindowResult:
         """Separate a window; if the engine dies meanwhile, the window is sent again to the next one.
@@ -45,19 +108,209 @@ class EngineProcess:
         Urgent windows (live) overtake others. Cancelling gives up the result, not the computation.
         Raises EngineCrashed after three deaths over the same window, EngineClosed, and what the pipeline raises.
         """
-        raise NotImplementedError
+        result = await self._call(RunCall(request, urgent))
+        assert isinstance(result, WindowResult)
+        return result
 
     async def load(self, model: str, *, measure: bool = True) -> LoadedModel:
         """Verify, load and warm a model; with `measure` also time it (once, a few seconds)."""
-        raise NotImplementedError
+        known = self._loaded.get(model)
+        needs_measuring = measure and not (known and known.measured)
+        result = await self._call(LoadCall(model, needs_measuring))
+        assert isinstance(result, LoadedModel)
+        if known and known.measured and known.weights_sha256 == result.weights_sha256 and not result.measured:
+            result = known  # a restarted engine has forgotten what its predecessor measured
+        elif measure and not result.measured:
+            result = await self._measure_changed(model)
+        self._loaded[model] = result
+        return result
+
+    async def _measure_changed(self, model: str) -> LoadedModel:
+        """The weights have changed since they were measured."""
+        result = await self._call(LoadCall(model, True))
+        assert isinstance(result, LoadedModel)
+        return result
 
     async def unload(self, model: str) -> None:
-        raise NotImplementedError
+        await self._call(UnloadCall(model))
+        self._loaded.pop(model, None)
 
     def loaded(self, model: str) -> LoadedModel | None:
         """What is known of a model that this engine has loaded, without asking it."""
-        raise NotImplementedError
+        return self._loaded.get(model)
 
     async def close(self) -> None:
         """End the engine process; windows still waiting raise EngineClosed."""
-        raise NotImplementedError
+        self._closed = True
+        if self._restarting:
+            self._restarting.cancel()
+            await asyncio.gather(self._restarting, return_exceptions=True)
+        self._fail_all(EngineClosed("the server is shutting down"))
+        child, self._child = self._child, None
+        if child:
+            await asyncio.to_thread(_end, child)
+
+    async def _call(self, call: Call) -> WindowResult | LoadedModel | None:
+        if self._closed:
+            raise EngineClosed("the server is shutting down")
+        call_id, pending = next(self._ids), _Pending(call, asyncio.get_running_loop().create_future())
+        self._pending[call_id] = pending
+        if self._child and self._child.ready.done():
+            self._child.outbox.put(Request(call_id, call))
+        elif self._restarting is None:
+            self._restarting = asyncio.create_task(self._restart())
+        try:
+            return await pending.answer
+        finally:
+            self._pending.pop(call_id, None)
+
+    async def _start_child(self) -> None:
+        """Spawn an engine, wait until it is ready and give it everything that waits. Raises what keeps it from that."""
+        # Spawned, never forked: gRPC's threads would not survive in a forked child.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe(duplex=True)
+        arguments = (theirs, self._config.device, self._config.threads, self._config.warm_model)
+        process = context.Process(target=_child_main, args=arguments, name="stemline-engine", daemon=True)
+        process.start()
+        theirs.close()
+        loop = asyncio.get_running_loop()
+        child = _Child(process, ours, loop.create_future())
+        self._child = child
+        child.reader = threading.Thread(target=self._read, args=(child, loop), name="engine reader", daemon=True)
+        child.reader.start()
+        threading.Thread(target=_write, args=(child,), name="engine writer", daemon=True).start()
+        try:
+            ready = await child.ready
+        except BaseException:
+            self._child = None
+            await asyncio.to_thread(_end, child)
+            raise
+        self._device = ready.device
+        if ready.warmed:
+            self._loaded.setdefault(ready.warmed.name, ready.warmed)
+        for call_id, pending in self._pending.items():
+            pending.started = False
+            child.outbox.put(Request(call_id, pending.call))
+
+    async def _restart(self) -> None:
+        """Replace a dead engine; if that cannot be done, everything that waits is told why."""
+        try:
+            for attempt in range(_MAX_DEATHS):
+                try:
+                    await self._start_child()
+                    break
+                except EngineCrashed:
+                    if attempt == _MAX_DEATHS - 1:
+                        raise
+                    await asyncio.sleep(0.2 * 2**attempt)
+        except Exception as error:
+            log.error("the engine cannot be restarted: %s", error)
+            self._fail_all(error)
+            return
+        finally:
+            self._restarting = None
+        self._restarts += 1
+        if self._on_restart:
+            self._on_restart()
+
+    def _read(self, child: _Child, loop: asyncio.AbstractEventLoop) -> None:
+        """Thread: everything the engine says, then its end."""
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
+            try:
+                while True:
+                    loop.call_soon_threadsafe(self._receive, child, child.pipe.recv())
+            except (EOFError, OSError):
+                child.process.join()
+                child.outbox.put(None)
+                loop.call_soon_threadsafe(self._died, child)
+
+    def _receive(self, child: _Child, message: FromEngine) -> None:
+        match message:
+            case Ready():
+                if not child.ready.done():
+                    child.ready.set_result(message)
+            case Failure():
+                if not child.ready.done():
+                    child.ready.set_exception(message.to_error())
+            case Started(call_id):
+                if call_id in self._pending:
+                    self._pending[call_id].started = True
+            case Reply(call_id, result):
+                if call_id in self._pending:
+                    _settle(self._pending[call_id], result)
+            case LogLine(logger, level, text):
+                logging.getLogger(logger).log(level, text)
+
+    def _died(self, child: _Child) -> None:
+        """The engine has ended without being asked to. Its windows are pure, so another engine can repeat them."""
+        code = child.process.exitcode
+        if not child.ready.done():
+            child.ready.set_exception(EngineCrashed(f"the engine ended while it started (exit code {code})"))
+            return
+        if self._closed or child is not self._child:
+            return
+        log.warning("the engine (pid %s) ended with exit code %s; starting another", child.process.pid, code)
+        for pending in self._pending.values():
+            pending.deaths += pending.started
+            if pending.deaths >= _MAX_DEATHS and not pending.answer.done():
+                pending.answer.set_exception(
+                    EngineCrashed(
+                        f"the engine ended {_MAX_DEATHS} times while it worked on {_describe(pending.call)} "
+                        f"(last exit code {code}); it may need more memory than there is",
+                        exit_code=code,
+                    )
+                )
+        self._child = None
+        self._pending = {key: pending for key, pending in self._pending.items() if not pending.answer.done()}
+        self._restarting = asyncio.create_task(self._restart())
+
+    def _fail_all(self, error: Exception) -> None:
+        for pending in self._pending.values():
+            if not pending.answer.done():
+                pending.answer.set_exception(error)
+
+
+def _child_main(pipe: Connection, device: str, threads: int, warm_model: str | None) -> None:
+    from pyserver.engine import worker
+
+    worker.main(pipe, device, threads, warm_model)
+
+
+def _write(child: _Child) -> None:
+    """Thread: everything the engine is to be told, last of all a None."""
+    with contextlib.suppress(OSError):  # it has died; the reader sees to that
+        request: Request | None = child.outbox.get()
+        while request is not None:
+            child.pipe.send(request)
+            request = child.outbox.get()
+        child.pipe.send(None)
+
+
+def _end(child: _Child) -> None:
+    """Ask it to end; if it does not listen, a signal sees to it."""
+    child.outbox.put(None)
+    assert child.reader is not None
+    child.reader.join(_CLOSE_TIMEOUT_S)
+    if child.reader.is_alive():
+        child.process.kill()
+        child.reader.join()
+    child.pipe.close()
+
+
+def _settle(pending: _Pending, result: WindowResult | LoadedModel | Failure | None) -> None:
+    if pending.answer.done():
+        return
+    if isinstance(result, Failure):
+        pending.answer.set_exception(result.to_error())
+    else:
+        pending.answer.set_result(result)
+
+
+def _describe(call: Call) -> str:
+    match call:
+        case RunCall(request):
+            return f"the window at sample {request.position} with model {request.model}"
+        case LoadCall(model):
+            return f"loading model {model}"
+        case UnloadCall(model):
+            return f"unloading model {model}"

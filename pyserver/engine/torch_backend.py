@@ -1,0 +1,229 @@
+"""The PyTorch back end, on a CPU or one CUDA device. The only module of the engine that imports torch at its top."""
+
+import math
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import psutil
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pyserver.engine.backend import DeviceLost
+from pyserver.engine.errors import EngineOutOfMemory, GpuNotAvailable, ModelNotLoadable, ModelOutputNotFinite
+from pyserver.engine.messages import DeviceInfo, LoadedModel, SeparationSettings, WindowRequest, WindowResult
+from pyserver.engine.pipeline import Pipeline
+from pyserver.models import catalogue, registry
+from pyserver.models.card import ModelCard
+from pyserver.models.interface import SeparationModel
+
+_LIVE_RUNS = 3
+
+
+class TorchBackend:
+    """Models of the catalogue on one device, loaded when first asked for and kept until they are unloaded."""
+
+    def __init__(self, device: str, threads: int) -> None:
+        """Raises GpuNotAvailable. `threads` 0: one for each physical core this process may use."""
+        self._torch_device = pick_device(device)
+        self._threads = threads or usable_cores()
+        torch.set_num_threads(self._threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        self._models: dict[str, tuple[Pipeline, LoadedModel]] = {}
+        self._lock = threading.Lock()  # loading only; windows of two lanes run at the same time
+
+    @property
+    def device(self) -> DeviceInfo:
+        device = self._torch_device
+        if device.type == "cuda":
+            free, total = torch.cuda.mem_get_info(device)
+            name, index = torch.cuda.get_device_name(device), device.index or 0
+        else:
+            memory = psutil.virtual_memory()
+            free, total = memory.available, memory.total
+            name, index = cpu_name(), 0
+        return DeviceInfo(
+            index=index,
+            name=name,
+            backend=f"torch-{device.type}",
+            total_bytes=total,
+            free_bytes=free,
+            threads=self._threads,
+            live_preempts=device.type == "cpu" and sys.platform == "linux",
+        )
+
+    def load(self, model: str, *, measure: bool) -> LoadedModel:
+        """Raises what the catalogue raises, UnknownArchitecture, ModelNotLoadable, EngineOutOfMemory."""
+        with self._lock, _translated_errors(f"loading model {model}"):
+            installed = catalogue.find(model)
+            known = self._models.get(model)
+            if known is None or known[1].weights_sha256 != installed.card.weights_sha256:
+                catalogue.verify(installed)
+                pipeline = Pipeline(_read_network(installed), installed.card, self._torch_device)
+                known = pipeline, _unmeasured(installed.card)
+                pipeline.run(_probe(installed.card, installed.card.live_window_samples, _default_steps(installed.card)))
+            if measure and not known[1].measured:
+                known = known[0], measured(known[0], installed.card)
+            self._models[model] = known
+            return known[1]
+
+    def unload(self, model: str) -> None:
+        with self._lock:
+            self._models.pop(model, None)
+            if self._torch_device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def separate(self, requests: Sequence[WindowRequest]) -> list[WindowResult]:
+        """One window after the other, so that a result never depends on its neighbours."""
+        return [self._separate(request) for request in requests]
+
+    def _separate(self, request: WindowRequest) -> WindowResult:
+        if request.model not in self._models:
+            self.load(request.model, measure=False)
+        pipeline, _ = self._models[request.model]
+        where = f"window at sample {request.position} with model {request.model}"
+        with _translated_errors(where):
+            result = pipeline.run(request)
+            if not np.isfinite(result.stems_SCN).all() and self._torch_device.type == "cuda":
+                # Reduced precision inside matrix products can overflow where float32 does not.
+                torch.set_float32_matmul_precision("highest")
+                result = pipeline.run(request)
+        if not np.isfinite(result.stems_SCN).all():
+            raise ModelOutputNotFinite(
+                f"the model gave samples that are no numbers: {where}", model=request.model, position=request.position
+            )
+        return result
+
+
+def pick_device(name: str) -> torch.device:
+    """`auto` is the first GPU, if there is one. Raises GpuNotAvailable with what to do about it."""
+    if name == "auto":
+        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise GpuNotAvailable(f'there is no device called "{name}"; use cpu or cuda:N', device=name) from None
+    if device.type != "cuda" or not torch.cuda.is_available():
+        built_for = f"CUDA {torch.version.cuda}" if torch.version.cuda else "CPUs only"
+        raise GpuNotAvailable(
+            f"no GPU can be used for {name}: this PyTorch is built for {built_for} and sees no NVIDIA GPU; "
+            "start with --cpu, or see `python -m pyserver doctor`",
+            device=name,
+        )
+    count = torch.cuda.device_count()
+    if (device.index or 0) >= count:
+        raise GpuNotAvailable(f"there is no GPU {device.index}: this machine has {count}, counted from 0", device=name)
+    return device
+
+
+def usable_cores() -> int:
+    """Physical cores, or fewer if this process may only use some of them."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(psutil.cpu_count(logical=False) or allowed, allowed, _cgroup_cores()))
+
+
+def _cgroup_cores() -> int:
+    """How many cores a container's quota amounts to; many where there is none."""
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        if quota != "max":
+            return max(1, math.ceil(int(quota) / int(period)))
+    return 1 << 16
+
+
+def cpu_name() -> str:
+    """As people call it, where the system says so."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return "CPU"
+
+
+def _read_network(installed: catalogue.InstalledModel) -> SeparationModel:
+    """Strictly: every tensor is used and none is missing."""
+    network = registry.build(installed.card.architecture, installed.card.config)
+    try:
+        tensors = {key: value for path in installed.weight_paths for key, value in load_file(path).items()}
+        network.load_state_dict(tensors, strict=True)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelNotLoadable(
+            f"the weights of model {installed.card.name} do not fit its network: {error}", model=installed.card.name
+        ) from error
+    return network.eval()
+
+
+def _default_steps(card: ModelCard) -> int:
+    return card.refiner.default_steps if card.refiner else 0
+
+
+def _unmeasured(card: ModelCard) -> LoadedModel:
+    return LoadedModel(
+        name=card.name,
+        weights_sha256=card.weights_sha256,
+        realtime_factor=0.0,
+        bounce_window_s=0.0,
+        live_base_s=0.0,
+        live_step_s=0.0,
+    )
+
+
+def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
+    """Times a bounce window and live windows, with and without the refiner; all networks are warm by then."""
+    steps = _default_steps(card)
+
+    def seconds(length: int, refiner_steps: int, runs: int) -> float:
+        probe = _probe(card, length, refiner_steps)
+        times = []
+        for _ in range(runs):
+            began = time.perf_counter()
+            pipeline.run(probe)
+            times.append(time.perf_counter() - began)
+        return statistics.median(times)
+
+    hop = card.window_samples - 2 * card.margin_samples - card.fade_samples
+    bounce_s = seconds(card.window_samples, steps, runs=1)
+    base_s = seconds(card.live_window_samples, 0, _LIVE_RUNS)
+    full_s = seconds(card.live_window_samples, steps, _LIVE_RUNS) if steps else base_s
+    return replace(
+        _unmeasured(card),
+        realtime_factor=bounce_s * card.sample_rate_hz / hop,
+        bounce_window_s=bounce_s,
+        live_base_s=base_s,
+        live_step_s=max(0.0, full_s - base_s) / max(steps, 1),
+    )
+
+
+def _probe(card: ModelCard, length: int, refiner_steps: int) -> WindowRequest:
+    """A window of noise: silence might be cheaper than music, denormal numbers dearer."""
+    noise = np.random.default_rng(0).standard_normal((card.channels, length), dtype=np.float32) * np.float32(0.1)
+    settings = SeparationSettings(refiner_steps=refiner_steps, noise_seed=0)
+    return WindowRequest(card.name, noise, card.sample_rate_hz, 0, (0, length), settings)
+
+
+class _translated_errors:  # noqa: N801 - a context manager, used like a function
+    """Torch's errors as ours: memory has run out, or the device is lost and only a new process will do."""
+
+    def __init__(self, doing: str) -> None:
+        self._doing = doing
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+            raise EngineOutOfMemory(
+                f"not enough memory for {self._doing}; close other programs or choose a smaller model"
+            ) from error
+        if isinstance(error, torch.AcceleratorError):
+            raise DeviceLost(str(error)) from error

@@ -1,0 +1,98 @@
+"""What the API process and the engine process say to each other over their pipe. Needs no torch.
+
+Messages are pickled: both ends are the same program, and the pipe is inherited by the child alone. Errors are not
+pickled but described, so that the API process never imports the module (and with it torch) that defines them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pyserver.engine.messages import DeviceInfo, LoadedModel, WindowRequest, WindowResult
+from pyserver.errors import StemlineError
+
+
+@dataclass(frozen=True, slots=True)
+class RunCall:
+    request: WindowRequest
+    urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LoadCall:
+    model: str
+    measure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadCall:
+    model: str
+
+
+Call = RunCall | LoadCall | UnloadCall
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A StemlineError on its way to the other process."""
+
+    reason: str
+    message: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, error: StemlineError) -> "Failure":
+        return cls(error.reason, str(error), error.metadata)
+
+    def to_error(self) -> StemlineError:
+        """An error of the class that has this reason, where this process knows one; else a plain one with it."""
+        known = (kind for kind in _subclasses(StemlineError) if kind.reason == self.reason)
+        kind: type[StemlineError] = next(known, None) or type("RemoteError", (StemlineError,), {"reason": self.reason})
+        error = kind.__new__(kind)
+        # Classes may have constructors of their own; what they would have made is already here.
+        StemlineError.__init__(error, self.message, **self.metadata)
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    call_id: int
+    call: Call
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The engine has begun with a call: if it dies now, this call is a suspect."""
+
+    call_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    call_id: int
+    result: WindowResult | LoadedModel | Failure | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The first message of an engine."""
+
+    device: DeviceInfo
+    warmed: LoadedModel | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogLine:
+    """A line of the engine's log: the API process writes the only log there is."""
+
+    logger: str
+    level: int
+    text: str
+
+
+FromEngine = Ready | Started | Reply | Failure | LogLine
+
+
+def _subclasses(kind: type[StemlineError]) -> Iterator[type[StemlineError]]:
+    for sub in kind.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)

@@ -1,0 +1,176 @@
+"""The engine process: takes windows from its pipe, one lane for live and one for everything else.
+
+Where the device can preempt (a CPU under Linux), the slow lane's thread has a low priority and its own team of
+compute threads, so a live window does not wait for the bounce window under way. Else both lanes are one thread.
+"""
+
+import contextlib
+import enum
+import logging
+import os
+import queue
+import signal
+import threading
+import traceback
+import uuid
+from multiprocessing import parent_process
+from multiprocessing.connection import Connection, wait
+
+from pyserver.engine.backend import Backend, DeviceLost
+from pyserver.engine.errors import EngineFailed
+from pyserver.engine.messages import LoadedModel, WindowResult
+from pyserver.engine.wire import (
+    Failure,
+    FromEngine,
+    LoadCall,
+    LogLine,
+    Ready,
+    Reply,
+    Request,
+    RunCall,
+    Started,
+    UnloadCall,
+)
+from pyserver.errors import StemlineError
+
+log = logging.getLogger(__name__)
+
+_LOWEST_PRIORITY = 19
+
+
+def main(pipe: Connection, device: str, threads: int, warm_model: str | None) -> None:
+    """What `EngineProcess` spawns. Ends when it is told to, when the pipe closes, and when its parent ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
+    threading.Thread(target=_die_with_parent, name="parent watch", daemon=True).start()
+    outbox = _Outbox(pipe)
+    logging.basicConfig(handlers=[_LogToParent(outbox)], level=logging.INFO)
+    try:
+        backend = make_backend(device, threads)
+        warmed = _warm(backend, warm_model)
+    except Exception as error:
+        outbox.send(describe(error))
+        return
+    outbox.send(Ready(backend.device, warmed))
+    _serve(pipe, outbox, backend)
+
+
+def make_backend(device: str, threads: int) -> Backend:
+    """The back end for a device such as "cpu", "cuda:0" or "auto". Raises GpuNotAvailable."""
+    from pyserver.engine.torch_backend import TorchBackend
+
+    return TorchBackend(device, threads)
+
+
+def _warm(backend: Backend, model: str | None) -> LoadedModel | None:
+    if model is None:
+        return None
+    try:
+        return backend.load(model, measure=False)
+    except StemlineError as error:
+        # The server can still serve other models; whoever asks for this one is told the same.
+        log.warning("cannot warm model %s: %s", model, error)
+        return None
+
+
+class _Outbox:
+    """Replies from two threads onto one pipe."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe, self._lock = pipe, threading.Lock()
+
+    def send(self, message: FromEngine) -> None:
+        with self._lock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._pipe.send(message)
+
+
+class _LogToParent(logging.Handler):
+    def __init__(self, outbox: _Outbox) -> None:
+        super().__init__()
+        self._outbox = outbox
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._outbox.send(LogLine(record.name, record.levelno, record.getMessage()))
+
+
+def _serve(pipe: Connection, outbox: _Outbox, backend: Backend) -> None:
+    lanes = _start_lanes(outbox, backend)
+    while True:
+        try:
+            request: Request | None = pipe.recv()
+        except (EOFError, OSError):
+            request = None
+        if request is None:
+            # Not sys.exit: it would wait for the window under way, whose result nobody wants.
+            os._exit(0)
+        lanes[_lane_of(request)].put(request)
+
+
+class _Lane(enum.Enum):
+    LIVE = "live"
+    BOUNCE = "bounce"
+    LOADING = "loading"  # apart from the others: what it measures is not disturbed, and live does not wait for a disk
+
+
+def _lane_of(request: Request) -> _Lane:
+    if isinstance(request.call, RunCall):
+        return _Lane.LIVE if request.call.urgent else _Lane.BOUNCE
+    return _Lane.LOADING
+
+
+def _start_lanes(outbox: _Outbox, backend: Backend) -> "dict[_Lane, queue.SimpleQueue[Request]]":
+    if not backend.device.live_preempts:
+        only: queue.SimpleQueue[Request] = queue.SimpleQueue()
+        threading.Thread(target=_lane, args=(only, outbox, backend), name="engine", daemon=True).start()
+        return dict.fromkeys(_Lane, only)
+    lanes: dict[_Lane, queue.SimpleQueue[Request]] = {lane: queue.SimpleQueue() for lane in _Lane}
+    for lane, requests in lanes.items():
+        work = _slow_lane if lane is _Lane.BOUNCE else _lane
+        threading.Thread(target=work, args=(requests, outbox, backend), name=lane.value, daemon=True).start()
+    return lanes
+
+
+def _slow_lane(requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Backend) -> None:
+    # Linux keeps priorities by thread, and compute threads that torch starts from this one inherit its own.
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+    _lane(requests, outbox, backend)
+
+
+def _lane(requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Backend) -> None:
+    while True:
+        request = requests.get()
+        outbox.send(Started(request.call_id))
+        outbox.send(Reply(request.call_id, _answer(backend, request)))
+
+
+def _answer(backend: Backend, request: Request) -> WindowResult | LoadedModel | Failure | None:
+    try:
+        match request.call:
+            case RunCall(window):
+                return backend.separate([window])[0]
+            case LoadCall(model, measure):
+                return backend.load(model, measure=measure)
+            case UnloadCall(model):
+                backend.unload(model)
+                return None
+    except DeviceLost as error:
+        log.error("the device is lost, the engine ends itself: %s", error)
+        os._exit(1)
+    except Exception as error:
+        return describe(error)
+
+
+def describe(error: Exception) -> Failure:
+    """An error for the other process. What nobody foresaw goes to the log, under an id that the user is told."""
+    if isinstance(error, StemlineError):
+        return Failure.of(error)
+    error_id = uuid.uuid4().hex[:12]
+    log.error("error %s\n%s", error_id, "".join(traceback.format_exception(error)))
+    return Failure.of(EngineFailed(f"the engine failed unexpectedly (error {error_id})", error_id=error_id))
+
+
+def _die_with_parent() -> None:
+    """End with the API process however it ends, also in the middle of a window and without a closed pipe."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
