@@ -17,7 +17,7 @@ def karras_ramp(num_points: int, sigma_min: float, sigma_max: float, rho: float)
         return torch.tensor([sigma_max], dtype=torch.float32)
     high, low = sigma_max ** (1 / rho), sigma_min ** (1 / rho)
     fraction = torch.arange(num_points, dtype=torch.float32) / (num_points - 1)
-    return (high + fraction * (low - high)) ** rho
+    return torch.pow(high + fraction * (low - high), rho)
 
 
 def diffusion_schedule(steps: int, sigma_min: float, sigma_max: float, rho: float) -> Tensor:

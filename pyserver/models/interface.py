@@ -9,11 +9,21 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from pyserver.diffusion.scalings import Scalings, ScalingsFunction
+from pyserver.errors import StemlineError
 
-__all__ = ["Features", "Scalings", "ScalingsFunction", "SeparationModel"]
+__all__ = ["Features", "ModelHasNoRefiner", "Scalings", "ScalingsFunction", "SeparationModel"]
 
 Features = Sequence[Tensor]
 """What a separator hands to its refiner. Opaque to all others; the first axis of every tensor starts with the batch."""
+
+
+class ModelHasNoRefiner(StemlineError):
+    """Refinement was asked of a model that is a separator only."""
+
+    reason = "MODEL_HAS_NO_REFINER"
+
+    def __init__(self) -> None:
+        super().__init__("this model is a separator without refiner: run it with 0 refiner steps")
 
 
 class SeparationModel(nn.Module, ABC):

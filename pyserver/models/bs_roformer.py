@@ -1,0 +1,390 @@
+"""Band-split RoFormer (Lu et al. 2023) as a separator, and DiCoSe's refiner built on the same trunk.
+
+The trunk and the mask heads take and give real tensors; STFT and complex products stay outside them. Parameter names
+are those of the published checkpoints below `model.unet.`.
+
+Axes: B batch, S stems, C audio channels, L samples, F bins, T frames, V real and imaginary part, K bands, D width,
+M mapping features, Q whatever serves as the batch of a transformer.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pyserver.models.stft import StftSpec, istft, stft
+
+_FEED_FORWARD_MULTIPLIER = 4
+_MAPPING_MULTIPLIER = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BSRoformerConfig:
+    """Names as in the published configurations. `stft_adapter_hidden` is the refiner's."""
+
+    dim: int
+    depth: int
+    stereo: bool
+    num_stems: int
+    freqs_per_bands: tuple[int, ...]
+    dim_head: int
+    heads: int
+    stft_n_fft: int
+    stft_hop_length: int
+    stft_win_length: int
+    mask_estimator_depth: int
+    mlp_expansion_factor: int = 4
+    time_transformer_depth: int = 1
+    freq_transformer_depth: int = 1
+    attn_dropout: float = 0.0
+    ff_dropout: float = 0.0
+    stft_adapter_hidden: int = 128
+
+    def __post_init__(self) -> None:
+        bins = self.stft_n_fft // 2 + 1
+        if sum(self.freqs_per_bands) != bins:
+            raise ValueError(f"the bands cover {sum(self.freqs_per_bands)} of {bins} bins")
+        if self.dim % 2 or self.dim_head % 2:
+            raise ValueError("dim and dim_head must be even")
+
+    @property
+    def channels(self) -> int:
+        return 2 if self.stereo else 1
+
+    @property
+    def stft(self) -> StftSpec:
+        return StftSpec(self.stft_n_fft, self.stft_hop_length, self.stft_win_length)
+
+    @property
+    def injected_features(self) -> int:
+        """How many of the separator's features the refiner takes: spectrum, band split, two a layer."""
+        return 2 + 2 * self.depth
+
+    @classmethod
+    def from_published(cls, raw: Mapping[str, Any]) -> "BSRoformerConfig":
+        """From a published configuration, which has training settings beside those of the network.
+
+        Variants that no published network uses are refused, not ignored.
+        """
+        only = {
+            "linear_transformer_depth": 0,
+            "skip_connection": False,
+            "stft_normalized": False,
+            "stft_adapter_type": "conv2d",
+            "use_context_time": True,
+            "use_mixture_feature_conditioning": True,
+            "dim_freqs_in": raw["stft_n_fft"] // 2 + 1,
+        }
+        for name, value in only.items():
+            if raw.get(name, value) != value:
+                raise ValueError(f"{name} = {raw[name]} is not supported, only {value}")
+        known = {f.name for f in fields(cls)}
+        picked: dict[str, Any] = {k: tuple(v) if isinstance(v, Sequence) else v for k, v in raw.items() if k in known}
+        return cls(**picked)
+
+
+class RMSNorm(nn.Module):
+    """`x / ‖x‖ * √dim * gain` over the last axis."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.scale = math.sqrt(dim)
+        self.gamma = nn.Parameter(torch.ones(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit: Tensor = nn.functional.normalize(x, dim=-1)
+        return unit * self.scale * self.gamma
+
+
+class Rotary(nn.Module):
+    """Rotary position embedding on adjacent pairs. One object serves all transformers along one axis."""
+
+    def __init__(self, dim_head: int) -> None:
+        super().__init__()
+        freqs = 10000.0 ** (-torch.arange(0, dim_head, 2).float() / dim_head)
+        self.freqs = nn.Parameter(freqs, requires_grad=False)
+
+    def forward(self, length: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, each (length, dim_head / 2)."""
+        angles = torch.arange(length, device=self.freqs.device, dtype=self.freqs.dtype)[:, None] * self.freqs
+        return angles.cos(), angles.sin()
+
+
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotates (..., length, dim_head) by the angles of `Rotary`."""
+    even, odd = x[..., 0::2], x[..., 1::2]
+    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+
+
+class ScaleShift(nn.Module):
+    """Scale and shift of a normalised (Q, n, D) by the mapping; a (B, M) mapping holds for Q / B rows each."""
+
+    def __init__(self, mapping: int, dim: int) -> None:
+        super().__init__()
+        self.to_scale_shift = nn.Sequential(nn.GELU(), nn.Linear(mapping, dim * 2))
+
+    def forward(self, x: Tensor, mapping_BM: Tensor) -> Tensor:
+        rows = x.shape[0] // mapping_BM.shape[0]
+        both: Tensor = self.to_scale_shift(mapping_BM).repeat_interleave(rows, dim=0)[:, None]
+        scale, shift = both.chunk(2, dim=-1)
+        return x * (1 + scale) + shift
+
+
+class Attention(nn.Module):
+    """Norm, rotary attention with a gate a head, projection; without residual. `mapping` 0: not conditioned."""
+
+    def __init__(self, config: BSRoformerConfig, rotary: Rotary, mapping: int) -> None:
+        super().__init__()
+        inner = config.heads * config.dim_head
+        self.heads, self.dropout = config.heads, config.attn_dropout
+        self.rotary_embed = rotary
+        self.norm = RMSNorm(config.dim)
+        self.to_scale_shift = ScaleShift(mapping, config.dim) if mapping else None
+        self.to_qkv = nn.Linear(config.dim, inner * 3, bias=False)
+        self.to_gates = nn.Linear(config.dim, config.heads)
+        self.to_out = nn.Sequential(nn.Linear(inner, config.dim, bias=False), nn.Dropout(config.attn_dropout))
+
+    def forward(self, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
+        x = self.norm(x)
+        if self.to_scale_shift is not None:
+            x = self.to_scale_shift(x, mapping_BM)
+        rows, length, _ = x.shape
+        q, k, v = self.to_qkv(x).reshape(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        cos, sin = self.rotary_embed(length)
+        mixed = nn.functional.scaled_dot_product_attention(
+            rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin), v, dropout_p=self.dropout if self.training else 0.0
+        )
+        gated = mixed * self.to_gates(x).sigmoid().transpose(1, 2)[..., None]
+        return self.to_out(gated.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+
+
+class FeedForward(nn.Module):
+    """Norm, expansion, GELU, projection; without residual."""
+
+    def __init__(self, config: BSRoformerConfig, mapping: int) -> None:
+        super().__init__()
+        hidden = config.dim * _FEED_FORWARD_MULTIPLIER
+        self.to_scale_shift = ScaleShift(mapping, config.dim) if mapping else None
+        self.net = nn.Sequential(
+            RMSNorm(config.dim),
+            nn.Linear(config.dim, hidden),
+            nn.GELU(),
+            nn.Dropout(config.ff_dropout),
+            nn.Linear(hidden, config.dim),
+            nn.Dropout(config.ff_dropout),
+        )
+
+    def forward(self, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
+        x = self.net[0](x)
+        if self.to_scale_shift is not None:
+            x = self.to_scale_shift(x, mapping_BM)
+        return self.net[1:](x)  # type: ignore[no-any-return]
+
+
+class Transformer(nn.Module):
+    """(Q, n, D) -> (Q, n, D); no norm at the end."""
+
+    def __init__(self, config: BSRoformerConfig, depth: int, rotary: Rotary, mapping: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            nn.ModuleList([Attention(config, rotary, mapping), FeedForward(config, mapping)]) for _ in range(depth)
+        )
+
+    def forward(self, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
+        for attention, feed_forward in _pairs(self.layers):
+            x = x + attention(x, mapping_BM)
+            x = x + feed_forward(x, mapping_BM)
+        return x
+
+
+class BandSplit(nn.Module):
+    """(B, T, F·C·V) -> (B, T, K, D)."""
+
+    def __init__(self, config: BSRoformerConfig) -> None:
+        super().__init__()
+        self.widths = [2 * config.channels * bins for bins in config.freqs_per_bands]
+        self.to_features = nn.ModuleList(
+            nn.Sequential(RMSNorm(width), nn.Linear(width, config.dim)) for width in self.widths
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        bands = zip(self.to_features, torch.split(x, self.widths, dim=-1), strict=True)
+        return torch.stack([to_feature(band) for to_feature, band in bands], dim=-2)
+
+
+class MaskEstimator(nn.Module):
+    """(B, T, K, D) -> (B, T, F·C·V)."""
+
+    def __init__(self, config: BSRoformerConfig) -> None:
+        super().__init__()
+        hidden = config.dim * config.mlp_expansion_factor
+        self.to_freqs = nn.ModuleList()
+        for bins in config.freqs_per_bands:
+            # the gated linear unit halves the last layer's width
+            widths = [config.dim, *[hidden] * (config.mask_estimator_depth - 1), 2 * config.channels * bins * 2]
+            layers: list[nn.Module] = []
+            for width_in, width_out in itertools.pairwise(widths):
+                layers += [nn.Linear(width_in, width_out), nn.Tanh()]
+            self.to_freqs.append(nn.Sequential(nn.Sequential(*layers[:-1]), nn.GLU(dim=-1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([head(band) for head, band in zip(self.to_freqs, x.unbind(dim=-2), strict=True)], dim=-1)
+
+
+def pack_spectrum(x_BCFTV: Tensor) -> Tensor:
+    """(B, C, F, T, V) -> (B, T, F·C·V): bin-major, then channel, then real and imaginary part."""
+    return x_BCFTV.permute(0, 3, 2, 1, 4).flatten(2)
+
+
+def apply_masks(spectrum_BCFT: Tensor, masks_BSTN: Tensor) -> Tensor:
+    """Complex (B, S, C, F, T): the spectrum times every stem's mask (B, S, T, F·C·V), without the DC bin."""
+    batch, channels, bins, frames = spectrum_BCFT.shape
+    masks = masks_BSTN.reshape(batch, -1, frames, bins, channels, 2).permute(0, 1, 4, 3, 2, 5).contiguous()
+    masked = spectrum_BCFT[:, None] * torch.view_as_complex(masks)
+    return torch.cat([torch.zeros_like(masked[..., :1, :]), masked[..., 1:, :]], dim=-2)
+
+
+class _Trunk(nn.Module):
+    """What separator and refiner share."""
+
+    def __init__(self, config: BSRoformerConfig, mapping: int) -> None:
+        super().__init__()
+        self.config = config
+        time_rotary, freq_rotary = Rotary(config.dim_head), Rotary(config.dim_head)
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                [
+                    Transformer(config, config.time_transformer_depth, time_rotary, mapping),
+                    Transformer(config, config.freq_transformer_depth, freq_rotary, mapping),
+                ]
+            )
+            for _ in range(config.depth)
+        )
+        self.final_norm = RMSNorm(config.dim)
+        self.band_split = BandSplit(config)
+        self.mask_estimators = nn.ModuleList(MaskEstimator(config) for _ in range(config.num_stems))
+
+
+class BSRoformerSeparator(_Trunk):
+    """Mixture -> all stems, in one pass."""
+
+    def __init__(self, config: BSRoformerConfig) -> None:
+        super().__init__(config, mapping=0)
+
+    def core(self, spectrum_BCFTV: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Masks (B, S, T, F·C·V) and the features between band split and masks, the final norm last."""
+        x_BTKD = self.band_split(pack_spectrum(spectrum_BCFTV))
+        features = [x_BTKD]
+        for over_time, over_bands in _pairs(self.layers):
+            x_BKTD = _along(over_time, x_BTKD.transpose(1, 2), None)
+            x_BTKD = _along(over_bands, x_BKTD.transpose(1, 2), None)
+            features += [x_BKTD, x_BTKD]
+        x_BTKD = self.final_norm(x_BTKD)
+        masks_BSTN = torch.stack([estimator(x_BTKD) for estimator in self.mask_estimators], dim=1)
+        return masks_BSTN, [*features, x_BTKD]
+
+    def forward(self, mixture_BCL: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Stems (B, S, C, L) and the features: spectrum, band split, every transformer, norm, masks, stems.
+
+        The refiner takes the first `config.injected_features` of them.
+        """
+        spectrum_BCFT = stft(mixture_BCL, self.config.stft)
+        spectrum_BCFTV = torch.view_as_real(spectrum_BCFT)
+        masks_BSTN, features = self.core(spectrum_BCFTV)
+        stems = istft(apply_masks(spectrum_BCFT, masks_BSTN), self.config.stft, mixture_BCL.shape[-1])
+        return stems, [spectrum_BCFTV, *features, masks_BSTN, stems]
+
+
+class BSRoformerRefiner(_Trunk):
+    """The raw network F of the refiner: one stem a pass, conditioned on noise level and stem."""
+
+    def __init__(self, config: BSRoformerConfig) -> None:
+        dim, mapping = config.dim, config.dim * _MAPPING_MULTIPLIER
+        super().__init__(config, mapping)
+        self.to_time = nn.Sequential(nn.Sequential(_Sinusoids(dim), nn.Linear(dim, mapping)), nn.GELU())
+        self.to_mapping = nn.Sequential(nn.Linear(mapping, mapping), nn.GELU(), nn.Linear(mapping, mapping), nn.GELU())
+        self.stem_embedding = nn.Embedding(config.num_stems, mapping)
+        self.stft_feature_adapter = _spectrum_adapter(2 * config.channels, config.stft_adapter_hidden)
+        self.band_split_feature_adapter = _token_adapter(dim)
+        self.transformer_feature_adapters = nn.ModuleList(_token_adapter(dim) for _ in range(2 * config.depth))
+
+    def mapping(self, c_noise_B: Tensor, stem: int) -> Tensor:
+        """What drives every scale and shift, (B, M)."""
+        return self.to_mapping(self.to_time(c_noise_B) + self.stem_embedding.weight[stem])  # type: ignore[no-any-return]
+
+    def adapt_spectrum(self, spectrum_BCFTV: Tensor) -> Tensor:
+        """The separator's spectrum as it is added to the noisy stem's; same shape."""
+        channels = spectrum_BCFTV.shape[1]
+        planes = spectrum_BCFTV.permute(0, 1, 4, 2, 3).flatten(1, 2)
+        adapted: Tensor = self.stft_feature_adapter(planes)
+        return adapted.reshape(len(adapted), channels, 2, *adapted.shape[2:]).permute(0, 1, 3, 4, 2)
+
+    def core(self, spectrum_BCFTV: Tensor, mapping_BM: Tensor, stem: int, features: Sequence[Tensor] | None) -> Tensor:
+        """Mask (B, T, F·C·V) of stem number `stem`."""
+        x_BTKD = self.band_split(pack_spectrum(spectrum_BCFTV))
+        if features is not None:
+            x_BTKD = x_BTKD + self.band_split_feature_adapter(features[1])
+        for i, (over_time, over_bands) in enumerate(_pairs(self.layers)):
+            x_BKTD = _along(over_time, x_BTKD.transpose(1, 2), mapping_BM)
+            if features is not None:
+                x_BKTD = x_BKTD + self.transformer_feature_adapters[2 * i](features[2 + 2 * i])
+            x_BTKD = _along(over_bands, x_BKTD.transpose(1, 2), mapping_BM)
+            if features is not None:
+                x_BTKD = x_BTKD + self.transformer_feature_adapters[2 * i + 1](features[3 + 2 * i])
+        return self.mask_estimators[stem](self.final_norm(x_BTKD))  # type: ignore[no-any-return]
+
+    def forward(self, x_BCL: Tensor, c_noise_B: Tensor, stem: int, features: Sequence[Tensor] | None) -> Tensor:
+        """F for one stem, (B, C, L); `features` from the separator's pass over the same mixtures."""
+        spectrum_BCFTV = torch.view_as_real(stft(x_BCL, self.config.stft))
+        if features is not None:
+            spectrum_BCFTV = spectrum_BCFTV + self.adapt_spectrum(features[0])
+        mask_BTN = self.core(spectrum_BCFTV, self.mapping(c_noise_B, stem), stem, features)
+        masked = apply_masks(torch.view_as_complex(spectrum_BCFTV.contiguous()), mask_BTN[:, None])
+        return istft(masked[:, 0], self.config.stft, x_BCL.shape[-1])
+
+
+class _Sinusoids(nn.Module):
+    """(B) -> (B, dim): sines, then cosines, of fixed frequencies."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.pairs = dim // 2
+
+    def forward(self, value_B: Tensor) -> Tensor:
+        index = torch.arange(self.pairs, device=value_B.device, dtype=value_B.dtype)
+        phase = value_B[:, None] * torch.exp(index * (-math.log(10000) / (self.pairs - 1)))
+        return torch.cat([phase.sin(), phase.cos()], dim=-1)
+
+
+def _spectrum_adapter(planes: int, hidden: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Identity(),  # keeps the published numbering
+        nn.Conv2d(planes, hidden, 3, padding=1),
+        nn.GELU(),
+        nn.Conv2d(hidden, hidden, 1),
+        nn.GELU(),
+        nn.Conv2d(hidden, hidden, 1),
+        nn.GELU(),
+        nn.Conv2d(hidden, planes, 3, padding=1),
+    )
+
+
+def _token_adapter(dim: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
+
+
+def _pairs(layers: nn.ModuleList) -> Iterator[tuple[nn.Module, nn.Module]]:
+    """The entries of a list of pairs, typed."""
+    for pair in layers:
+        assert isinstance(pair, nn.ModuleList)
+        yield pair[0], pair[1]
+
+
+def _along(transformer: nn.Module, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
+    """Runs a transformer along the last but one axis of a four-axis tensor."""
+    out: Tensor = transformer(x.flatten(0, 1), mapping_BM)
+    return out.reshape(x.shape)
