@@ -3,6 +3,7 @@
 An error that nobody foresaw becomes INTERNAL with an id; its text goes to the log, never to the client.
 """
 
+import inspect
 import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,37 +23,27 @@ OUR_SERVICES = "/stems.v1."
 Scope = Callable[[grpc.aio.ServicerContext], AbstractAsyncContextManager[None]]
 
 _Code = grpc.StatusCode
-CODES: dict[str, grpc.StatusCode] = {
-    "MISSING_TOKEN": _Code.UNAUTHENTICATED,
-    "WRONG_TOKEN": _Code.UNAUTHENTICATED,
-    "INVALID_REQUEST": _Code.INVALID_ARGUMENT,
-    "UNKNOWN_STEM": _Code.INVALID_ARGUMENT,
-    "UNSUPPORTED_AUDIO": _Code.INVALID_ARGUMENT,
-    "NON_FINITE_AUDIO": _Code.INVALID_ARGUMENT,
-    "EMPTY_AUDIO": _Code.INVALID_ARGUMENT,
-    "LATENCY_NOT_POSSIBLE": _Code.INVALID_ARGUMENT,
-    "WRONG_OFFSET": _Code.OUT_OF_RANGE,
-    "WRONG_CHECKSUM": _Code.DATA_LOSS,
-    "JOB_NOT_FOUND": _Code.NOT_FOUND,
-    "MODEL_NOT_FOUND": _Code.NOT_FOUND,
-    "STEM_NOT_FOUND": _Code.NOT_FOUND,
-    "JOB_NOT_READY": _Code.FAILED_PRECONDITION,
-    "MODEL_NOT_DOWNLOADED": _Code.FAILED_PRECONDITION,
-    "MODEL_IN_USE": _Code.FAILED_PRECONDITION,
-    "CHECKSUM_MISMATCH": _Code.DATA_LOSS,
-    "BROKEN_CARD": _Code.DATA_LOSS,
-    "MODEL_BROKEN": _Code.DATA_LOSS,
-    "REQUEST_ID_REUSED": _Code.ALREADY_EXISTS,
-    "CANCELLED": _Code.CANCELLED,
-    "DISK_FULL": _Code.RESOURCE_EXHAUSTED,
-    "OUT_OF_MEMORY": _Code.RESOURCE_EXHAUSTED,
-    "OVERLOADED": _Code.RESOURCE_EXHAUSTED,
-    "GPU_NOT_AVAILABLE": _Code.FAILED_PRECONDITION,
-    "SHUTTING_DOWN": _Code.UNAVAILABLE,
-    "DRAINING": _Code.UNAVAILABLE,
-    "ENGINE_CRASHED": _Code.INTERNAL,
-    "INTERNAL": _Code.INTERNAL,
+_REASONS: dict[grpc.StatusCode, tuple[str, ...]] = {
+    _Code.UNAUTHENTICATED: ("MISSING_TOKEN", "WRONG_TOKEN"),
+    _Code.INVALID_ARGUMENT: (
+        "INVALID_REQUEST",
+        "JOB_INVALID",
+        "STEM_UNKNOWN",
+        "INPUT_EMPTY",
+        "INPUT_NOT_FINITE",
+        "LATENCY_NOT_POSSIBLE",
+    ),
+    _Code.OUT_OF_RANGE: ("UPLOAD_OUT_OF_ORDER",),
+    _Code.NOT_FOUND: ("JOB_NOT_FOUND", "UNKNOWN_MODEL"),
+    _Code.ALREADY_EXISTS: ("REQUEST_ID_REUSED",),
+    _Code.FAILED_PRECONDITION: ("JOB_WRONG_STATE", "MODEL_NOT_DOWNLOADED", "MODEL_IN_USE", "GPU_NOT_AVAILABLE"),
+    _Code.DATA_LOSS: ("UPLOAD_CORRUPTED", "WRONG_CHECKSUM", "BROKEN_CARD", "MODEL_BROKEN", "JOB_CORRUPTED"),
+    _Code.RESOURCE_EXHAUSTED: ("DISK_FULL", "OUT_OF_MEMORY", "TOO_MANY_LIVE_SESSIONS"),
+    _Code.UNAVAILABLE: ("SHUTTING_DOWN",),
+    _Code.DEADLINE_EXCEEDED: ("DEADLINE_MISSED",),
+    _Code.INTERNAL: ("ENGINE_CRASHED", "MODEL_OUTPUT_NOT_FINITE", "INTERNAL"),
 }
+CODES = {reason: code for code, reasons in _REASONS.items() for reason in reasons}
 
 
 class InvalidRequest(StemlineError):
@@ -114,7 +105,7 @@ class Within(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
 
 def wrapped(handler: Any, scope: Scope) -> grpc.RpcMethodHandler:
-    """`handler`, its behaviour inside `scope`. Unary ones are coroutines, streaming ones asynchronous generators."""
+    """`handler`, its behaviour inside `scope`, be it a coroutine or an asynchronous generator."""
     behaviour = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
     async def unary(request: Any, context: grpc.aio.ServicerContext) -> Any:
@@ -132,5 +123,5 @@ def wrapped(handler: Any, scope: Scope) -> grpc.RpcMethodHandler:
         (True, False): grpc.stream_unary_rpc_method_handler,
         (True, True): grpc.stream_stream_rpc_method_handler,
     }[handler.request_streaming, handler.response_streaming]
-    inner = stream if handler.response_streaming else unary
+    inner = stream if inspect.isasyncgenfunction(behaviour) else unary
     return make(inner, handler.request_deserializer, handler.response_serializer)

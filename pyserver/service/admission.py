@@ -1,0 +1,97 @@
+"""Which live sessions this machine can hold beside those it has promised a latency already."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from stems.v1 import live_pb2
+
+from pyserver.engine.messages import LoadedModel, SeparationSettings
+from pyserver.models.card import ModelCard
+from pyserver.separation.errors import TooManyLiveSessions
+from pyserver.separation.live import LiveCosts, LivePlan, plan_live
+from pyserver.service import wire
+from pyserver.service.core import Core
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    plan: LivePlan
+    window_s: float
+
+    @property
+    def spare_s(self) -> float:
+        """How much longer than its own computing a window of this session may take."""
+        return self.plan.allowance_samples / self.plan.sample_rate_hz - self.window_s
+
+
+class Admission:
+    """Keeps the books of open live sessions."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+        self._open: dict[str, _Open] = {}
+        self._deciding = asyncio.Lock()
+
+    @asynccontextmanager
+    async def admitted(
+        self, session_id: str, card: ModelCard, request: live_pb2.LiveOpen
+    ) -> AsyncIterator[tuple[LivePlan, SeparationSettings]]:
+        """A place for a session as long as the context lasts.
+
+        Raises LatencyNotPossible, or TooManyLiveSessions if those that are open would suffer.
+        """
+        settings = wire.settings(request.quality, card)
+        loaded = await self._core.engine.load(card.name)
+        async with self._deciding:
+            plan, window_s = self._decide(card, loaded, request, settings)
+            self._open[session_id] = _Open(plan, window_s)
+        try:
+            yield plan, settings
+        finally:
+            del self._open[session_id]
+
+    def _decide(
+        self, card: ModelCard, loaded: LoadedModel, request: live_pb2.LiveOpen, settings: SeparationSettings
+    ) -> tuple[LivePlan, float]:
+        if len(self._open) >= self._core.max_live_sessions:
+            raise TooManyLiveSessions(f"{len(self._open)} live sessions are open, as many as this server allows")
+        window_s = (loaded.live_base_s + loaded.live_step_s * settings.refiner_steps) * passes(
+            card.channels, request.audio.channels
+        )
+        blocking_s = 0.0 if self._core.engine.device.live_preempts else loaded.bounce_window_s
+        costs = LiveCosts(
+            window_s=window_s,
+            blocking_s=blocking_s,
+            other_live_s=sum(other.window_s for other in self._open.values()),
+            other_load=sum(other.plan.load for other in self._open.values()),
+        )
+        plan = plan_live(
+            card,
+            sample_rate_hz=request.audio.sample_rate_hz,
+            channels=request.audio.channels,
+            block_samples=request.block_samples,
+            costs=costs,
+            max_latency_s=request.max_latency.ToNanoseconds() / 1e9 if request.HasField("max_latency") else None,
+        )
+        self._require_room_beside(window_s, blocking_s)
+        return plan, window_s
+
+    def _require_room_beside(self, window_s: float, blocking_s: float) -> None:
+        """Each open session's window must still be in time if a window of every other one goes before it."""
+        total_s = sum(other.window_s for other in self._open.values())
+        for other in self._open.values():
+            if total_s - other.window_s + window_s + blocking_s > other.spare_s:
+                raise TooManyLiveSessions(
+                    "another live session would make those that are open late; close one, or open them with a larger "
+                    "max_latency",
+                    open_sessions=len(self._open),
+                )
+
+
+def passes(model_channels: int, channels: int) -> int:
+    """How often the network runs for one window: a surround signal goes through it in pairs and singles."""
+    if model_channels == 1:
+        return channels
+    return 1 if channels <= 2 else channels // 2 + channels % 2 + (1 if channels > 3 else 0)

@@ -1,0 +1,50 @@
+"""How far a live session reads ahead of what it has sent back: bounds what a fast or stalled client makes us keep."""
+
+import asyncio
+
+from pyserver.separation.live import LivePlan
+
+
+def in_flight_blocks(plan: LivePlan, block_samples: int, asked: int) -> int:
+    """How many blocks a client may be ahead of the last `consumed_samples` that it was told.
+
+    It is told once a hop, so it needs at least a hop's worth, and never more than the latency and a hop.
+    """
+    least = -(-plan.hop_samples // block_samples) + 2
+    most = -(-(plan.latency_samples + plan.hop_samples) // block_samples) + 2
+    return max(least, min(asked or most, most))
+
+
+class Pacing:
+    """Reading waits while what has been read is more than the latency ahead of what has gone out.
+
+    A client in real time never waits: its stems go out within the latency. A faster one is slowed to the speed of the
+    engine by gRPC's own flow control, and so is one that does not read its stems.
+    """
+
+    def __init__(self, latency_samples: int) -> None:
+        self._latency = latency_samples
+        self._read_to: int | None = None  # None: the next block may start anywhere
+        self._out_to = 0
+        self._moved = asyncio.Event()
+
+    def forget(self) -> None:
+        """After a flush."""
+        self._read_to = None
+        self._moved.set()
+
+    async def room_for(self, start_sample: int, num_samples: int) -> None:
+        """Returns when a block may be read; it counts as read then."""
+        if start_sample != self._read_to:
+            self._read_to = self._out_to = start_sample
+        while self._read_to is not None and self._read_to - self._out_to > self._latency:
+            self._moved.clear()
+            await self._moved.wait()
+        self._read_to = start_sample + num_samples
+
+    def went_out(self, start_sample: int, num_samples: int) -> None:
+        """Stems, or the notice that there will be none, are on their way. Those from before a jump do not count."""
+        stop = start_sample + num_samples
+        if self._read_to is not None and self._out_to < stop <= self._read_to:
+            self._out_to = stop
+            self._moved.set()
