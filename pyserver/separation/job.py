@@ -1,0 +1,109 @@
+"""What a bounce job is: values, and how they are kept as JSON."""
+
+import enum
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from pyserver.errors import StemlineError
+
+RESIDUAL = "residual"
+
+
+class JobState(enum.Enum):
+    """Values are the names in bounce.proto without their prefix."""
+
+    AWAITING_INPUT = "AWAITING_INPUT"
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    SUCCEEDED = "SUCCEEDED"
+    FAILED = "FAILED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def ended(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobSpec:
+    """What a client asks for. `stems` are stems of the model, without "residual"; none means all."""
+
+    model: str
+    refiner_steps: int
+    noise_seed: int
+    sample_rate_hz: int
+    channels: int
+    num_samples: int  # frames: samples of one channel
+    stems: tuple[str, ...]
+
+    @property
+    def frame_bytes(self) -> int:
+        return 4 * self.channels
+
+    @property
+    def input_bytes(self) -> int:
+        return self.num_samples * self.frame_bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StemOutput:
+    """One finished file; `peak` in full scale, `silent` where every sample is zero."""
+
+    stem: str
+    num_bytes: int
+    sha256: str
+    peak: float
+    silent: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProblem:
+    """Why a job failed, as the StemlineError said it."""
+
+    reason: str
+    message: str
+    metadata: Mapping[str, str]
+
+    @classmethod
+    def of(cls, error: StemlineError) -> "JobProblem":
+        return cls(reason=error.reason, message=str(error), metadata=error.metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job as it stands. `sequence` grows with every change, also across server restarts; times are Unix seconds."""
+
+    job_id: str
+    request_id: str
+    spec: JobSpec
+    weights_sha256: str
+    state: JobState
+    sequence: int
+    created_s: float
+    expires_s: float
+    committed_bytes: int = 0
+    done_samples: int = 0
+    elapsed_s: float = 0.0  # computing time so far, over all runs of the server
+    outputs: tuple[StemOutput, ...] = field(default=())
+    problem: JobProblem | None = None
+
+    @property
+    def remaining_s(self) -> float | None:
+        """An estimate, once something is done."""
+        if not self.done_samples:
+            return None
+        return self.elapsed_s * (self.spec.num_samples - self.done_samples) / self.done_samples
+
+    def to_json(self) -> str:
+        return json.dumps({**asdict(self), "state": self.state.value}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """Raises ValueError, TypeError or KeyError for anything that is no job."""
+        raw = json.loads(text)
+        spec = JobSpec(**{**raw["spec"], "stems": tuple(raw["spec"]["stems"])})
+        problem = raw["problem"] and JobProblem(**raw["problem"])
+        outputs = tuple(StemOutput(**output) for output in raw["outputs"])
+        state = JobState(raw["state"])
+        return cls(**{**raw, "spec": spec, "state": state, "outputs": outputs, "problem": problem})
