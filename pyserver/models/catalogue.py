@@ -195,7 +195,8 @@ def _model_directories() -> Iterator[Path]:
         if (root / CARD_FILE).is_file():
             yield root
         elif root.is_dir():
-            yield from sorted(path.parent for path in root.glob(f"*/{CARD_FILE}"))
+            # Names that begin with a dot are imports under way.
+            yield from sorted(path.parent for path in root.glob(f"[!.]*/{CARD_FILE}"))
 
 
 def _broken_card_of(name: str) -> BrokenCard:

@@ -1,0 +1,106 @@
+"""What is known of the published DiCoSe checkpoints: inference settings, and facts for their cards.
+
+Sources: the released configurations and arXiv 2412.06965. Levels and windows for overlap-add are ours: the published
+evaluation cuts songs into blocks without overlap and never normalises them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pyserver.models.card import RefinerSettings
+from pyserver.models.dicose import published_bs_roformer, published_unet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backbone:
+    """One of the two published families. Lengths are samples at `sample_rate_hz`.
+
+    `refiners` and `quality` go by training stage: "det", "diffusion", "cd".
+    """
+
+    name: str
+    architecture: str
+    title: str
+    network: Mapping[str, Any]
+    stems: tuple[str, ...]
+    sample_rate_hz: int
+    window_samples: int
+    margin_samples: int
+    fade_samples: int
+    live_window_samples: int
+    live_lookahead_samples: int
+    reference_rms: float
+    complete: bool
+    sigma_data: float
+    refiners: Mapping[str, RefinerSettings]
+    training_data: str
+    quality: Mapping[str, Mapping[str, float]]
+
+
+_QUALITY_KEYS = ("si_sdr_db", "sdr_median_db")
+
+
+def _quality(separator: tuple[float, float], diffusion: tuple[float, float], consistency: tuple[float, float]) -> Any:
+    stages = {"det": separator, "diffusion": diffusion, "cd": consistency}
+    return {stage: dict(zip(_QUALITY_KEYS, values, strict=True)) for stage, values in stages.items()}
+
+
+BACKBONES = {
+    "unet": Backbone(
+        name="dicose-unet",
+        architecture="dicose_unet",
+        title="DiCoSe U-Net",
+        network=published_unet().separator,
+        stems=("bass", "drums", "guitar", "piano"),
+        sample_rate_hz=22050,
+        window_samples=262144,
+        margin_samples=16384,
+        fade_samples=8192,
+        live_window_samples=65536,
+        live_lookahead_samples=8192,
+        reference_rms=0.1,
+        complete=False,
+        sigma_data=0.2,
+        refiners={
+            "cd": RefinerSettings(kind="consistency", default_steps=1, sigma_max={1: 0.01244}, sigma_min=1e-4, rho=9.0),
+            "diffusion": RefinerSettings(
+                kind="edm",
+                default_steps=2,
+                sigma_max={2: 0.01},
+                sigma_min=1e-4,
+                rho=9.0,
+                corrections=2,
+                churn=20.0,
+            ),
+        },
+        training_data="Slakh2100 (mono, 22.05 kHz)",
+        quality=_quality((21.384, 10.856), (22.747, 11.650), (23.073, 11.614)),
+    ),
+    "bs_roformer": Backbone(
+        name="dicose-bs-roformer",
+        architecture="dicose_bs_roformer",
+        title="DiCoSe BS-RoFormer",
+        network=published_bs_roformer().separator,
+        stems=("drums", "bass", "other", "vocals"),
+        sample_rate_hz=44100,
+        window_samples=485100,
+        margin_samples=22050,
+        fade_samples=22050,
+        live_window_samples=132300,
+        live_lookahead_samples=11025,
+        reference_rms=0.1,
+        complete=True,
+        sigma_data=0.06,
+        refiners={
+            "cd": RefinerSettings(
+                kind="consistency", default_steps=1, sigma_max={1: 0.003934, 2: 0.004391}, sigma_min=1e-4, rho=9.0
+            ),
+            "diffusion": RefinerSettings(
+                kind="edm", default_steps=3, sigma_max={3: 0.002}, sigma_min=1e-4, rho=9.0, corrections=1, churn=1.0
+            ),
+        },
+        training_data="MUSDB18-HQ (stereo, 44.1 kHz)",
+        quality=_quality((15.098, 9.999), (15.566, 10.581), (15.610, 10.602)),
+    ),
+}
