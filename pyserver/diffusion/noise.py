@@ -15,6 +15,8 @@ def normal_stream(seed: int, position: int, shape: Sequence[int]) -> Iterator[Te
     Philox is counter-based: streams of different (seed, position) are independent, and none depends on how often or
     in what order the others are drawn. Both numbers may be negative; they are taken modulo 2**64.
     """
-    generator = np.random.Generator(np.random.Philox(key=[seed & _MASK_64, position & _MASK_64]))
+    # an array, since numpy would take a list of such large numbers for floats and round them
+    key = np.array([seed & _MASK_64, position & _MASK_64], dtype=np.uint64)
+    generator = np.random.Generator(np.random.Philox(key=key))
     while True:
         yield torch.from_numpy(generator.standard_normal(tuple(shape), dtype=np.float32))

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 
 from torch import Tensor
 
+from pyserver.diffusion.scalings import per_item
+
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 """`D(x, sigma_B)` -> an estimate of the clean waveform, of x's shape."""
 
@@ -103,13 +105,18 @@ def heun(denoise: Denoiser, x_start: Tensor, sigmas: Tensor, noise: Iterator[Ten
 
 
 def heun_step(denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-    """One step of the probability flow from level `sigma` to `sigma_next` (scalars); Euler if that is 0."""
-    slope = (x - denoise(x, _per_batch(sigma, x))) / sigma
-    x_euler = x + (sigma_next - sigma) * slope
-    if sigma_next == 0:
+    """One step of the probability flow from level `sigma` to `sigma_next`, each one for all or one an item, shape (B).
+
+    Euler where all of `sigma_next` is 0.
+    """
+    sigma_B, next_B = _per_batch(sigma, x), _per_batch(sigma_next, x)
+    distance = per_item(next_B - sigma_B, x)
+    slope = (x - denoise(x, sigma_B)) / per_item(sigma_B, x)
+    x_euler = x + distance * slope
+    if not next_B.any():
         return x_euler
-    slope_next = (x_euler - denoise(x_euler, _per_batch(sigma_next, x))) / sigma_next
-    return x + (sigma_next - sigma) * (slope + slope_next) / 2
+    slope_next = (x_euler - denoise(x_euler, next_B)) / per_item(next_B, x)
+    return x + distance * (slope + slope_next) / 2
 
 
 def _per_batch(sigma: Tensor, x: Tensor) -> Tensor:

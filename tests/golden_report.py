@@ -1,0 +1,76 @@
+"""What a replay of golden vectors finds: one line a case, and whether any is over its tolerance."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class Vectors:
+    """The arrays of one .npz by name, as tensors; knows which of them have not been looked at."""
+
+    def __init__(self, path: Path) -> None:
+        with np.load(path, allow_pickle=False) as archive:
+            self._arrays: dict[str, Any] = {name: archive[name] for name in archive.files}
+        self._unused = set(self._arrays)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._arrays
+
+    def __getitem__(self, name: str) -> Tensor:
+        self._unused.discard(name)
+        return torch.from_numpy(np.array(self._arrays[name]))
+
+    def matching(self, pattern: str) -> list[re.Match[str]]:
+        """Names that match a whole regular expression, in natural order."""
+        found = [match for name in self._arrays if (match := re.fullmatch(pattern, name))]
+        return sorted(found, key=lambda m: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", m.group())])
+
+    def unused_groups(self) -> list[str]:
+        """What nothing has looked at, by the part of the name before the first dot."""
+        return sorted({name.split(".")[0] for name in self._unused})
+
+
+@dataclass
+class Report:
+    """Prints as it goes; `failed` counts what is over its tolerance, `passed` what is within it."""
+
+    passed: int = 0
+    failed: int = 0
+    not_yet: int = 0
+    errors: dict[str, float] = field(default_factory=dict)
+
+    def compare(self, case: str, got: Tensor, want: Tensor, tolerance: float, *, relative: bool = False) -> None:
+        """Largest absolute (or, with `relative`, relative) difference against a tolerance."""
+        got, want = got.detach().double(), want.double()
+        if got.numel() == want.numel() and got.squeeze().shape == want.squeeze().shape:
+            difference = (got.reshape(want.shape) - want).abs()
+            if relative:
+                difference = torch.where(difference == 0, 0.0, difference / want.abs())
+            error = float(difference.max()) if difference.numel() else 0.0
+        else:
+            self.fail(case, f"shape {tuple(got.shape)} instead of {tuple(want.shape)}")
+            return
+        self.errors[case] = error
+        within = error <= tolerance  # false for NaN
+        self.passed += within
+        self.failed += not within
+        kind = "relative" if relative else "absolute"
+        print(f"{'PASS' if within else 'FAIL'}     {case:<68} error {error:9.2e}  tolerance {tolerance:7.0e} {kind}")
+
+    def fail(self, case: str, why: str) -> None:
+        self.failed += 1
+        print(f"FAIL     {case:<68} {why}")
+
+    def later(self, case: str, why: str = "") -> None:
+        """A case that this version does not replay; it decides nothing."""
+        self.not_yet += 1
+        print(f"not yet  {case:<68} {why}".rstrip())
+
+    def leftovers(self, prefix: str, vectors: Vectors) -> None:
+        for group in vectors.unused_groups():
+            self.later(f"{prefix} {group}")
