@@ -8,16 +8,19 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
 import pytest
+from stems.v1 import models_pb2, models_pb2_grpc
 
 from pyserver import paths
 from pyserver.cli.exits import Exit, exit_code
 from pyserver.errors import StemlineError
 from pyserver.service import address, auth
-from pyserver.service.errors import CODES, status_of
+from pyserver.service.channel import error_info
+from pyserver.service.errors import CODES, Within, reported, status_of
 from pyserver.service.instance import ServerAlreadyRunning, only_instance
 from pyserver.service.logs import JsonFormatter
 from pyserver.service.pacing import Pacing
@@ -180,7 +183,7 @@ def test_every_error_of_the_server_has_a_code_and_an_exit_code() -> None:
     import pyserver.service.server  # noqa: F401
 
     server_side = ("pyserver.engine", "pyserver.separation", "pyserver.service", "pyserver.models.catalogue")
-    local = {"BAD_ADDRESS", "TLS_REQUIRED", "TLS_FILES", "PORT_IN_USE", "SERVER_ALREADY_RUNNING"}
+    local = {"BAD_ADDRESS", "TLS_REQUIRED", "TLS_FILES", "PORT_IN_USE", "SERVER_ALREADY_RUNNING", "STATE_IN_USE"}
     local |= {"SERVER_UNREACHABLE", "UNTRUSTED_SERVER"}  # never travel
     for kind in _leaves(StemlineError):
         if kind.__module__.startswith(server_side):
@@ -214,6 +217,43 @@ def test_log_lines_are_json_with_their_extra_fields() -> None:
     line = json.loads(JsonFormatter().format(record))
     assert line["message"] == "job a"
     assert (line["level"], line["logger"], line["job_id"]) == ("info", "pyserver.x", "a")
+
+
+class _Broken:
+    """Handlers that fail in ways nobody foresaw, one before and one in the middle of its answer."""
+
+    async def ListModels(self, request: object, context: object) -> object:
+        raise RuntimeError("the password is swordfish")
+
+    async def LoadModel(self, request: object, context: object) -> AsyncIterator[models_pb2.LoadEvent]:
+        yield models_pb2.LoadEvent()
+        raise RuntimeError("the password is swordfish")
+
+    async def UnloadModel(self, request: object, context: object) -> object:
+        raise NotImplementedError
+
+
+async def test_unforeseen_error_is_told_by_id_and_its_text_stays_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = grpc.aio.server(interceptors=(Within(reported),))
+    models_pb2_grpc.add_ModelServiceServicer_to_server(_Broken(), server)
+    server.add_insecure_port(f"unix:{tmp_path}/s")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s") as channel:
+        stub = models_pb2_grpc.ModelServiceStub(channel)
+        stream = stub.LoadModel(models_pb2.LoadModelRequest())
+        assert await stream.read() == models_pb2.LoadEvent()
+        for call in (stub.ListModels(models_pb2.ListModelsRequest()), stream.read()):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            info = error_info(caught.value)
+            assert info is not None
+            assert (caught.value.code(), info.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+            assert "swordfish" not in str(caught.value)
+            (entry,) = [record for record in caplog.records if getattr(record, "error_id", "") == info.metadata["id"]]
+            assert "swordfish" in str(entry.exc_info)
+    await server.stop(None)
 
 
 async def _is_waiting(task: asyncio.Task[None]) -> bool:

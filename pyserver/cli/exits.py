@@ -68,6 +68,7 @@ class Exit(IntEnum):
 
     PORT_IN_USE = 6
     SERVER_ALREADY_RUNNING = 60
+    STATE_IN_USE = 60
     BAD_ADDRESS = 61
     TLS_REQUIRED = 62
     TLS_FILES = 63

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stems.v1 import live_pb2
 
+from pyserver.audio.channels import channel_groups
 from pyserver.engine.messages import LoadedModel, SeparationSettings
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import TooManyLiveSessions
@@ -57,9 +58,8 @@ class Admission:
     ) -> tuple[LivePlan, float]:
         if len(self._open) >= self._core.max_live_sessions:
             raise TooManyLiveSessions(f"{len(self._open)} live sessions are open, as many as this server allows")
-        window_s = (loaded.live_base_s + loaded.live_step_s * settings.refiner_steps) * passes(
-            card.channels, request.audio.channels
-        )
+        once_s = loaded.live_base_s + loaded.live_step_s * settings.refiner_steps
+        window_s = once_s * len(channel_groups(request.audio.channels, card.channels))
         blocking_s = 0.0 if self._core.engine.device.live_preempts else loaded.bounce_window_s
         costs = LiveCosts(
             window_s=window_s,
@@ -88,10 +88,3 @@ class Admission:
                     "max_latency",
                     open_sessions=len(self._open),
                 )
-
-
-def passes(model_channels: int, channels: int) -> int:
-    """How often the network runs for one window: a surround signal goes through it in pairs and singles."""
-    if model_channels == 1:
-        return channels
-    return 1 if channels <= 2 else channels // 2 + channels % 2 + (1 if channels > 3 else 0)

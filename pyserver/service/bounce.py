@@ -16,6 +16,7 @@ from pyserver.service.errors import InvalidRequest
 MAX_CHUNK_BYTES = 2 * 1024 * 1024  # well under the message limit
 MAX_PAGE, DEFAULT_PAGE = 1000, 100
 MAX_REQUEST_ID = 200
+MAX_OFFSET = 2**62
 
 
 class UploadCorrupted(StemlineError):
@@ -104,6 +105,8 @@ class BounceService:
     ) -> AsyncIterator[bounce_pb2.StemBytes]:
         size = min(request.chunk_bytes or CHUNK_BYTES, MAX_CHUNK_BYTES)
         offset = request.offset
+        if offset > MAX_OFFSET:
+            raise InvalidRequest(f"offset is {offset}; no file is that long")
         while data := await self._runner.read_stem(request.job_id, request.stem, offset, size):
             self._core.refuse_if_draining()
             yield bounce_pb2.StemBytes(offset=offset, data=data, crc32c=google_crc32c.value(data))
