@@ -160,6 +160,7 @@ class AudioWriter:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         self._temporary = Path(name)
+        self._finished = False
         self._sink = _Sink(handle)
         self._file = soundfile.SoundFile(self._sink, "w", sample_rate_hz, channels, subtype, "FILE", container)
 
@@ -174,13 +175,20 @@ class AudioWriter:
             )
         self._checked(lambda: self._file.write(block))
 
+    def finish(self) -> None:
+        """Write the end of the file and flush all of it to disk; `commit` cannot run out of space after this."""
+        if not self._finished:
+            self._checked(self._file.close)
+            with writing_to(self.path):
+                self._sink.sync()
+                self._sink.close()
+                self._temporary.chmod(0o666 & ~_umask())
+            self._finished = True
+
     def commit(self) -> Path:
-        """Finish, flush to disk and rename. Returns `path`, which now is a finished file."""
-        self._checked(self._file.close)
+        """Finish and rename. Returns `path`, which now is a finished file."""
+        self.finish()
         with writing_to(self.path):
-            self._sink.sync()
-            self._sink.close()
-            self._temporary.chmod(0o666 & ~_umask())
             self._temporary.replace(self.path)
         return self.path
 

@@ -1,0 +1,228 @@
+"""How commands get a server: the one they are told, the one that runs, or one they start and stop themselves."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Annotated
+
+import grpc
+import tyro
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from stems.v1 import models_pb2
+
+import pyserver
+from pyserver import paths
+from pyserver.cli.console import say
+from pyserver.cli.exits import Exit
+from pyserver.errors import StemlineError
+from pyserver.models import catalogue
+from pyserver.models.catalogue import BrokenCard, ModelNotDownloaded, ModelNotFound
+from pyserver.service.channel import (
+    Connection,
+    ServerUnreachable,
+    Target,
+    connect,
+    find_server,
+    remote_error,
+    remote_errors,
+)
+
+START_LIMIT_S = 180.0
+STOP_LIMIT_S = 20.0
+_POLL_S = 0.05
+_LOG_LINES = 12
+
+
+class UsageError(StemlineError):
+    reason = "USAGE"
+
+
+class ServerLost(StemlineError):
+    reason = "SERVER_LOST"
+
+
+class ServerDidNotStart(StemlineError):
+    reason = "SERVER_DID_NOT_START"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerArgs:
+    """Which server does the work. Without any of these: the running one, or one that is started for this command."""
+
+    server: str | None = None
+    """Address of a running server (unix:/path or host:port)."""
+    token_file: Path | None = None
+    """The token of that server; default: this user's own."""
+    tls: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """The server speaks TLS."""
+    tls_ca: Path | None = None
+    """Certificate (PEM) that vouches for the server, if no public authority does."""
+    gpu: int | None = None
+    """Index of the GPU for a server that is started for this command."""
+    cpu: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Use no GPU in a server that is started for this command."""
+
+
+@asynccontextmanager
+async def server_for(args: ServerArgs, model: str | None) -> AsyncIterator[Connection]:
+    """A verified connection to a server that is ready; `model` is what a server of our own loads.
+
+    Raises what `connect` raises, ServerDidNotStart or the reason for which the started server gave up.
+    """
+    if args.server is not None:
+        async with await connect(_given_target(args)) as connection:
+            await _until_ready(connection, None)
+            yield connection
+        return
+    running = await _running()
+    if running is not None:
+        async with running:
+            await _until_ready(running, None)
+            yield running
+        return
+    async with _started(args, model or catalogue.DEFAULT_MODEL) as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def losing_server(doing: str) -> Iterator[None]:
+    """Inside, calls that fail because the server is gone raise ServerLost, others what the server meant."""
+    try:
+        with remote_errors():
+            yield
+    except StemlineError as error:
+        if error.reason not in (ServerUnreachable.reason, "SHUTTING_DOWN"):
+            raise
+        raise ServerLost(
+            f"the server went away while {doing}; run the same command again: it goes on where this one stopped"
+        ) from error
+
+
+async def described_model(connection: Connection, name: str | None) -> models_pb2.Model:
+    """What the server says of a model (None: its default). Raises as `catalogue.find` does."""
+    with losing_server("it was asked for its models"):
+        answer = await connection.models.ListModels(models_pb2.ListModelsRequest())
+    wanted = name or answer.default_model
+    for model in answer.models:
+        if model.name == wanted:
+            if model.state == models_pb2.Model.STATE_NOT_DOWNLOADED:
+                raise ModelNotDownloaded(wanted)
+            if model.state == models_pb2.Model.STATE_BROKEN:
+                raise BrokenCard(Path(wanted), model.problem)
+            return model
+    raise ModelNotFound(wanted, [model.name for model in answer.models])
+
+
+def _given_target(args: ServerArgs) -> Target:
+    assert args.server is not None
+    token = paths.read_token(args.token_file or paths.token_path())
+    certificate = args.tls_ca.read_bytes() if args.tls_ca else None
+    return Target(address=args.server, token=token, tls=args.tls or certificate is not None, certificate=certificate)
+
+
+async def _running() -> Connection | None:
+    target = find_server()
+    if target is None:
+        return None
+    try:
+        return await connect(target)
+    except ServerUnreachable:
+        return None  # its record outlived it
+
+
+@asynccontextmanager
+async def _started(args: ServerArgs, model: str) -> AsyncIterator[Connection]:
+    catalogue.find(model)  # a wrong name is told at once, not after a start
+    with tempfile.TemporaryFile() as log:
+        process = await asyncio.create_subprocess_exec(
+            *_command(args, model),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=_environment(),
+            start_new_session=True,  # Ctrl-C is for us: we cancel our job there, then stop it
+        )
+        try:
+            connection = await _first_connection(process, log)
+            async with connection:
+                await _until_ready(connection, (process, log))
+                yield connection
+        finally:
+            await asyncio.shield(_stop(process))
+
+
+def _command(args: ServerArgs, model: str) -> list[str]:
+    device = ["--cpu"] if args.cpu else [] if args.gpu is None else ["--gpu", str(args.gpu)]
+    return [sys.executable, "-m", "pyserver", "serve", "--model", model, *device]
+
+
+def _environment() -> dict[str, str]:
+    """Ours, and the package that runs now is the one that the server runs, wherever we were called from."""
+    root = str(Path(pyserver.__file__).resolve().parent.parent)
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+
+
+async def _first_connection(process: asyncio.subprocess.Process, log: IO[bytes]) -> Connection:
+    until = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < until:
+        if process.returncode == Exit.SERVER_ALREADY_RUNNING:  # somebody else was faster: theirs will do
+            connection = await _running()
+            if connection is not None:
+                return connection
+        elif process.returncode is not None:
+            raise _failure(process.returncode, log)
+        else:
+            record = paths.read_server_record()
+            if record is not None and record.pid == process.pid:
+                return await connect()
+        await asyncio.sleep(_POLL_S)
+    raise ServerDidNotStart(f"the server was not ready after {START_LIMIT_S:.0f} s:\n{_tail(log)}")
+
+
+async def _until_ready(connection: Connection, own: tuple[asyncio.subprocess.Process, IO[bytes]] | None) -> None:
+    """Until health says SERVING: the engine is up and its model is loaded."""
+    until, told = time.monotonic() + START_LIMIT_S, False
+    stub = health_pb2_grpc.HealthStub(connection.channel)
+    while time.monotonic() < until:
+        if own is not None and own[0].returncode not in (None, Exit.SERVER_ALREADY_RUNNING):
+            raise _failure(own[0].returncode, own[1])
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5.0)
+            if answer.status == health_pb2.HealthCheckResponse.SERVING:
+                return
+        if own is None and not told:
+            say("waiting for the server to get ready")
+            told = True
+        await asyncio.sleep(_POLL_S)
+    raise ServerDidNotStart(f"the server at {connection.target.address} was not ready after {START_LIMIT_S:.0f} s")
+
+
+def _failure(code: int | None, log: IO[bytes]) -> StemlineError:
+    """Why the server that we started is gone: its exit code is as good as a reason."""
+    text = f"the server did not start:\n{_tail(log)}"
+    known = [member.name for member in Exit if member == code and code not in (Exit.OK, Exit.UNEXPECTED)]
+    return remote_error(known[0], text, {}) if known else ServerDidNotStart(f"{text}\n(exit code {code})")
+
+
+def _tail(log: IO[bytes]) -> str:
+    log.seek(0)
+    lines = log.read().decode(errors="replace").splitlines()
+    return "\n".join(f"  {line}" for line in lines[-_LOG_LINES:]) or "  (it said nothing)"
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        if process.returncode is None:
+            process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_LIMIT_S)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
