@@ -1,0 +1,153 @@
+"""A window in, its stems out: rate, channels, level, separator, refiner, consistency with the mixture, and back.
+
+A pure function of the request: nothing is kept between windows, so they can be repeated, reordered or computed on
+another engine and give the same bits. Axes: G groups of channels (the batch), S stems, C channels, N samples at the
+client's rate, L samples at the model's.
+"""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyserver.audio.channels import channel_groups
+from pyserver.audio.highband import high_shares, share_high_band
+from pyserver.audio.resample import resample_to
+from pyserver.diffusion.noise import normal_stream
+from pyserver.diffusion.samplers import (
+    clamped,
+    consistency_multistep,
+    consistency_multistep_textbook,
+    edm_stochastic,
+)
+from pyserver.diffusion.scalings import consistency_scalings, edm_scalings
+from pyserver.diffusion.schedules import consistency_schedule, diffusion_schedule
+from pyserver.engine.messages import Audio, WindowRequest, WindowResult
+from pyserver.models.card import ModelCard, RefinerSettings
+from pyserver.models.interface import Features, SeparationModel
+
+SILENCE_RMS = 1e-9  # -180 dB: below every recording's last bit
+
+
+class Pipeline:
+    """One loaded model on one device."""
+
+    def __init__(self, model: SeparationModel, card: ModelCard, device: torch.device) -> None:
+        self.model, self.card, self.device = model.to(device).eval(), card, device
+
+    def run(self, request: WindowRequest) -> WindowResult:
+        """`stems_SCN` of the request's `keep` at the request's rate. Silence in gives silence out."""
+        began = time.perf_counter()
+        groups = channel_groups(len(request.audio_CN), self.card.channels)
+        stems_SCN = np.zeros((len(self.card.stems), *request.audio_CN.shape), np.float32)
+        # Groups of one width share a batch; each group's noise does not depend on its company.
+        for width in sorted({len(group) for group in groups}):
+            members = [group for group in groups if len(group) == width]
+            mixture_GCN = np.stack([request.audio_CN[list(group)] for group in members])
+            for group, stems in zip(members, self._separate_groups(mixture_GCN, members, request), strict=True):
+                stems_SCN[:, list(group)] = stems
+        low, high = request.keep
+        return WindowResult(np.ascontiguousarray(stems_SCN[..., low:high]), time.perf_counter() - began)
+
+    def _separate_groups(self, mixture_GCN: Audio, groups: list[tuple[int, ...]], request: WindowRequest) -> Audio:
+        """(G, S, C, N) for channel groups of one width."""
+        card, rate = self.card, request.sample_rate_hz
+        length = round(mixture_GCN.shape[-1] * card.sample_rate_hz / rate)
+        mixture_GCL = resample_to(mixture_GCN, rate, card.sample_rate_hz, length)
+        level_G = np.sqrt(np.mean(np.square(mixture_GCL, dtype=np.float64), axis=(1, 2)))
+        sounding = np.flatnonzero(level_G > SILENCE_RMS)
+        stems_GSCL = np.zeros((len(groups), len(card.stems), *mixture_GCL.shape[1:]), np.float32)
+        if len(sounding):
+            gain = (card.reference_rms / level_G[sounding]).astype(np.float32)[:, None, None]
+            noise = _noise_of_groups([groups[index] for index in sounding], request, self._shape(length))
+            found = self._separate_at_reference_level(mixture_GCL[sounding] * gain, noise, request)
+            stems_GSCL[sounding] = found / gain[:, None]
+        if card.complete:
+            stems_GSCL = share_what_is_missing(stems_GSCL, mixture_GCL)
+        return self._back_to_client(stems_GSCL, mixture_GCL, mixture_GCN, rate)
+
+    def _shape(self, length: int) -> tuple[int, int, int]:
+        return len(self.card.stems), self.card.channels, length
+
+    def _separate_at_reference_level(
+        self, mixture_GCL: Audio, noise: Iterator[Tensor], request: WindowRequest
+    ) -> Audio:
+        """(G, S, C, L), with C the request's channels in a group: a single one goes into all of the model's."""
+        single = mixture_GCL.shape[1] < self.card.channels
+        wide = np.repeat(mixture_GCL, self.card.channels, axis=1) if single else mixture_GCL
+        with torch.inference_mode():
+            mixture = torch.from_numpy(np.ascontiguousarray(wide)).to(self.device)
+            stems, features = self.model.separate(mixture)
+            steps, refiner = request.settings.refiner_steps, self.card.refiner
+            if steps and refiner is not None:
+                on_device = (draw.to(self.device) for draw in noise)
+                stems = refine(self.model, stems, features, refiner, steps, on_device)
+            found: Audio = stems.float().cpu().numpy()
+        return found.mean(axis=2, keepdims=True) if single else found
+
+    def _back_to_client(self, stems_GSCL: Audio, mixture_GCL: Audio, mixture_GCN: Audio, rate: int) -> Audio:
+        """At the client's rate, with what the model could not hear shared between the stems."""
+        model_hz, num_samples = self.card.sample_rate_hz, mixture_GCN.shape[-1]
+        stems_GSCN = resample_to(stems_GSCL, model_hz, rate, num_samples)
+        if rate == model_hz:
+            return stems_GSCN
+        limit = 0.46 * min(rate, model_hz) / model_hz  # where the resampler's transition begins
+        high_GCN = mixture_GCN - resample_to(mixture_GCL, model_hz, rate, num_samples)
+        for stems_SCN, stems_SCL, mixture_CL, high_CN in zip(
+            stems_GSCN, stems_GSCL, mixture_GCL, high_GCN, strict=True
+        ):
+            stems_SCN += share_high_band(high_CN, high_shares(stems_SCL, mixture_CL, limit), mixture_CL.shape[-1])
+        return stems_GSCN
+
+
+def _noise_of_groups(
+    groups: list[tuple[int, ...]], request: WindowRequest, shape: tuple[int, int, int]
+) -> Iterator[Tensor]:
+    """(G, S, C, L) draws. A group's stream is keyed by its first channel beside (seed, position)."""
+    streams = [
+        normal_stream(request.settings.noise_seed + (group[0] << 32), request.position, shape) for group in groups
+    ]
+    while True:
+        yield torch.stack([next(stream) for stream in streams])
+
+
+def refine(
+    model: SeparationModel,
+    stems_BSCL: Tensor,
+    features: Features,
+    settings: RefinerSettings,
+    steps: int,
+    noise: Iterator[Tensor],
+) -> Tensor:
+    """The separator's stems after `steps` steps of the sampler that the card names (DiCoSe, section 3)."""
+    scalings = edm_scalings if settings.kind == "edm" else consistency_scalings
+    limit = model.output_limit
+
+    def denoise(x: Tensor, sigma_B: Tensor) -> Tensor:
+        return model.denoise(x, sigma_B, features, scalings)
+
+    levels = settings.sigma_min, settings.sigma_max_for(steps), settings.rho
+    if settings.kind == "edm":
+        inner = clamped(denoise, limit) if limit is not None else denoise
+        sigmas = diffusion_schedule(steps, *levels).to(stems_BSCL)
+        refined = edm_stochastic(
+            inner, stems_BSCL, sigmas, noise, corrections=settings.corrections, churn=settings.churn
+        )
+    else:
+        sample = consistency_multistep if settings.kind == "consistency" else consistency_multistep_textbook
+        refined = sample(denoise, stems_BSCL, consistency_schedule(steps, *levels).to(stems_BSCL), noise)
+    return refined if limit is None else refined.clamp(-limit, limit)
+
+
+def share_what_is_missing(stems_GSCL: Audio, mixture_GCL: Audio) -> Audio:
+    """Stems that sum to the mixture: each takes of the remainder in proportion to its power in the window.
+
+    The variance-weighted projection of Wisdom et al. 2019 (mixture consistency); silent stems stay silent.
+    """
+    missing_GCL = mixture_GCL - stems_GSCL.sum(1)
+    power_GS = np.square(stems_GSCL, dtype=np.float64).sum((2, 3))
+    share_GS = power_GS / np.maximum(power_GS.sum(1, keepdims=True), 1e-30)
+    consistent: Audio = stems_GSCL + share_GS.astype(np.float32)[:, :, None, None] * missing_GCL[:, None]
+    return consistent

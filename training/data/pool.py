@@ -1,0 +1,149 @@
+"""Stems of many songs as memory-mapped int16, cut into random crops.
+
+Axes: B batch, S stems, C channels, L samples. A crop is drawn from (seed, step, item) alone, so a run that is resumed
+sees what the undisturbed run would have seen, as long as the folder holds the same songs.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+
+Int16 = npt.NDArray[np.int16]
+CACHE = "stems.int16.npy"
+
+
+class NoSongs(ValueError):
+    """A data folder without a single track in our layout."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropConfig:
+    """`remix` is the chance that a crop's stems come from unrelated songs, `repitch` that such a stem is resampled."""
+
+    samples: int
+    remix: float = 0.5
+    repitch: float = 0.2
+    repitch_range: float = 0.2
+    min_active_stems: int = 2
+
+
+def decode_track(track: Path, stems: Sequence[str]) -> Int16:
+    """(S, L, C) int16 of a track in our layout; a missing file is silence. The decoded copy is kept beside it."""
+    cache = track / CACHE
+    if not cache.exists():
+        parts: dict[str, Int16] = {}
+        for stem in stems:
+            found = [path for path in (track / f"{stem}.flac", track / f"{stem}.wav") if path.exists()]
+            if found:
+                parts[stem] = soundfile.read(found[0], dtype="int16", always_2d=True)[0]
+        if not parts:
+            raise NoSongs(f"{track} holds none of {', '.join(stems)} as .flac or .wav")
+        length = max(len(audio) for audio in parts.values())
+        stacked = np.zeros((len(stems), length, 2), np.int16)
+        for index, stem in enumerate(stems):
+            if stem in parts:
+                stacked[index, : len(parts[stem])] = parts[stem]
+        partial = cache.with_name("stems.partial.npy")
+        np.save(partial, stacked)
+        partial.rename(cache)
+    return np.load(cache, mmap_mode="r")  # type: ignore[no-any-return]
+
+
+class StemPool:
+    """All tracks below a folder; `refresh` takes in what a renderer has added since."""
+
+    def __init__(self, folder: Path, stems: Sequence[str]) -> None:
+        self.folder, self.stems = folder, tuple(stems)
+        self.names: list[str] = []
+        self.tracks: list[Int16] = []
+        self.refresh()
+        if not self.tracks:
+            raise NoSongs(f"{folder} holds no tracks (folders with stems as .flac or .wav and a meta.json)")
+
+    def refresh(self) -> None:
+        for track in sorted(self.folder.iterdir()):
+            if track.name not in self.names and (track / "meta.json").exists():
+                self.names.append(track.name)
+                self.tracks.append(decode_track(track, self.stems))
+
+    @property
+    def seconds(self) -> float:
+        return sum(track.shape[1] for track in self.tracks) / 44100
+
+    def meta(self, index: int) -> dict[str, object]:
+        return json.loads((self.folder / self.names[index] / "meta.json").read_text())  # type: ignore[no-any-return]
+
+
+def _cut(track: Int16, stem: slice | int, start: int, samples: int) -> npt.NDArray[np.float32]:
+    return track[stem, start : start + samples].astype(np.float32) / 32768
+
+
+def _start(track: Int16, samples: int, rng: np.random.Generator) -> int:
+    return int(rng.integers(0, max(1, track.shape[1] - samples)))
+
+
+def _repitched(
+    track: Int16, stem: int, samples: int, ratio: float, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    """Pitch, formants and tempo together, by linear interpolation: a cheap new timbre."""
+    source = _cut(track, stem, _start(track, int(samples * ratio) + 2, rng), int(samples * ratio) + 2)
+    if len(source) < samples * ratio + 1:
+        return source
+    at = np.arange(samples, dtype=np.float32) * ratio
+    low = at.astype(np.int64)
+    weight = (at - low)[:, None]
+    return source[low] * (1 - weight) + source[low + 1] * weight
+
+
+def draw_crop(pool: StemPool, config: CropConfig, rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """(S, C, L) float32. Where too few stems sound, it draws again: silence teaches nothing."""
+    out = np.zeros((len(pool.stems), config.samples, 2), np.float32)
+    for _ in range(8):
+        out[:] = 0
+        if rng.random() >= config.remix:
+            track = pool.tracks[rng.integers(len(pool.tracks))]
+            crop = _cut(track, slice(None), _start(track, config.samples, rng), config.samples)
+            out[:, : crop.shape[1]] = crop
+        else:
+            for stem in range(len(pool.stems)):
+                track = pool.tracks[rng.integers(len(pool.tracks))]
+                if rng.random() < config.repitch:
+                    ratio = float(np.exp(rng.uniform(-1, 1) * config.repitch_range))
+                    crop = _repitched(track, stem, config.samples, ratio, rng)
+                else:
+                    crop = _cut(track, stem, _start(track, config.samples, rng), config.samples)
+                out[stem, : len(crop)] = crop[: config.samples]
+        if np.count_nonzero(np.abs(out).max(axis=(1, 2)) > 1e-3) >= config.min_active_stems:
+            break
+    return out.transpose(0, 2, 1)
+
+
+def draw_batch(pool: StemPool, config: CropConfig, size: int, seed: int, step: int) -> npt.NDArray[np.float32]:
+    """(B, S, C, L), a function of (seed, step) and the songs in the pool."""
+    return np.stack([draw_crop(pool, config, np.random.default_rng((seed, step, item))) for item in range(size)])
+
+
+def batches(
+    pool: StemPool, config: CropConfig, size: int, seed: int, first_step: int, refresh_every: int = 200
+) -> Iterator[npt.NDArray[np.float32]]:
+    """Batches from `first_step` on, drawn one ahead in a thread of their own."""
+    queue: Queue[npt.NDArray[np.float32]] = Queue(maxsize=2)
+
+    def fill() -> None:
+        step = first_step
+        while True:
+            if refresh_every and step % refresh_every == 0:
+                pool.refresh()
+            queue.put(draw_batch(pool, config, size, seed, step))
+            step += 1
+
+    Thread(target=fill, daemon=True).start()
+    while True:
+        yield queue.get()

@@ -1,0 +1,1 @@
+"""Songs made here: General-MIDI files and generated accompaniment, rendered to stems."""

@@ -1,0 +1,167 @@
+"""One loop for every stage: batches in, checkpoint + config JSON + metrics out, exact resume.
+
+A stage is a `Stage`: it says what is trained and what the loss of a batch is. Everything random is drawn from
+(seed, step), so a run that was stopped goes on as if it had not been.
+"""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from training.data.augment import AugmentConfig
+from training.data.pool import CropConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimiserConfig:
+    """Learning rate rises over `warmup_steps`, stays, and falls linearly over the last `decay_steps`."""
+
+    name: str = "adamw"
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-2
+    warmup_steps: int = 100
+    decay_steps: int = 1000
+    clip_norm: float = 5.0
+    ema_decay: float = 0.999
+
+    def rate_at(self, step: int, total_steps: int) -> float:
+        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
+        fall = min(1.0, (total_steps - step) / max(1, self.decay_steps))
+        return self.learning_rate * rise * max(0.0, fall)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainConfig:
+    """A complete run. `steps` may be raised or lowered when it is resumed; all else must stay."""
+
+    stage: str
+    steps: int
+    batch_size: int
+    crop: CropConfig
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    seed: int = 0
+    save_every: int = 250
+    validate_every: int = 500
+    threads: int = 0  # 0: torch's own choice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage:
+    """`trained` gets gradients and an average; `loss(batch, generator)` may read anything; `after_step` sees the average."""
+
+    trained: nn.Module
+    loss: Callable[[Tensor, torch.Generator], Tensor]
+    validate: Callable[[nn.Module], dict[str, float]]
+    after_step: Callable[[nn.Module], None] = lambda average: None
+
+
+def step_generator(seed: int, step: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed << 32) + step)
+
+
+class Run:
+    """Files of one run: `state.pt` to resume, `average.safetensors` to use, `config.json`, `metrics.jsonl`."""
+
+    def __init__(self, folder: Path, config: TrainConfig) -> None:
+        self.folder, self.config = folder, config
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
+
+    def log(self, **row: Any) -> None:
+        with (self.folder / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def save(self, step: int, stage: Stage, average: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+        save_file(average.state_dict(), self._partial("average.safetensors"))
+        state = {"step": step, "trained": stage.trained.state_dict(), "optimiser": optimiser.state_dict()}
+        torch.save(state, self._partial("state.pt"))
+        for name in ("average.safetensors", "state.pt"):
+            os.replace(self._partial(name), self.folder / name)
+
+    def resume(self, stage: Stage, average: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+        """The step to go on with; 0 for a new run."""
+        if not (self.folder / "state.pt").exists():
+            return 0
+        state = torch.load(self.folder / "state.pt", weights_only=True)
+        stage.trained.load_state_dict(state["trained"])
+        optimiser.load_state_dict(state["optimiser"])
+        average.load_state_dict(load_file(self.folder / "average.safetensors"))
+        return int(state["step"])
+
+    def _partial(self, name: str) -> Path:
+        return self.folder / f"{name}.partial"
+
+
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "radam": torch.optim.RAdam,
+}
+
+
+def update_average(average: nn.Module, trained: nn.Module, decay: float) -> None:
+    """θ⁻ ← μθ⁻ + (1 - μ)θ, parameters only."""
+    with torch.no_grad():
+        for mean, value in zip(average.parameters(), trained.parameters(), strict=True):
+            mean.lerp_(value, 1 - decay)
+
+
+class _StopRequest:
+    """SIGTERM and SIGINT finish the step, save and leave."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._ask)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+
+
+def train(stage: Stage, average: nn.Module, batches_from: Callable[[int], Iterator[Tensor]], run: Run) -> int:
+    """Trains until `config.steps` or a signal; gives the step reached. `average` starts as a copy of `stage.trained`."""
+    config, stop = run.config, _StopRequest()
+    recipe = config.optimiser
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    weights = [value for value in stage.trained.parameters() if value.requires_grad]
+    optimiser = OPTIMISERS[recipe.name](weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    first = run.resume(stage, average, optimiser)
+    began, running = time.monotonic(), 0.0
+    step = first
+    for step, batch in enumerate(batches_from(first), start=first):
+        if step >= config.steps or stop.asked:
+            break
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.rate_at(step, config.steps)
+        loss = stage.loss(batch, step_generator(config.seed, step))
+        if not loss.isfinite():
+            raise FloatingPointError(f"loss is {loss.item()} at step {step}")
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
+        optimiser.step()
+        update_average(average, stage.trained, min(recipe.ema_decay, (step + 1) / (step + 10)))
+        stage.after_step(average)
+        running = loss.item() if step == first else 0.98 * running + 0.02 * loss.item()
+        if (step + 1) % 50 == 0:
+            speed = (step + 1 - first) / (time.monotonic() - began)
+            run.log(step=step + 1, loss=round(running, 4), norm=round(float(norm), 3), steps_per_s=round(speed, 3))
+        if (step + 1) % config.save_every == 0:
+            run.save(step + 1, stage, average, optimiser)
+        if (step + 1) % config.validate_every == 0:
+            run.log(step=step + 1, validation=stage.validate(average))
+    run.save(min(step, config.steps), stage, average, optimiser)
+    run.log(step=step, validation=stage.validate(average))
+    return step

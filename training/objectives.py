@@ -1,0 +1,155 @@
+"""What the stages of training minimise, as functions of a model and a batch of clean stems' spectra.
+
+Axes: B batch, S stems, C channels, F bins, T frames. Losses are taken on spectra: by Parseval's theorem that is the
+waveform's squared error, without an inverse STFT in every step.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyserver.diffusion.scalings import consistency_scalings, edm_loss_weight, edm_scalings, per_item
+from pyserver.models.band_split import BandSplitModel
+from pyserver.models.interface import Features
+from pyserver.models.stft import StftSpec, istft, stft
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnrLossConfig:
+    """`floor` is the error, relative to the mixture, below which an improvement no longer counts much."""
+
+    floor: float = 3e-3
+    silent_below: float = 1e-3
+    region_edges: tuple[int, ...] = (0, 12, 48, 140, 372, 1025)
+    region_weight: float = 0.3
+
+
+def _power(x: Tensor) -> Tensor:
+    return x.real.square() + x.imag.square()
+
+
+def separator_loss(shares_BSCFT: Tensor, stems_BSCFT: Tensor, config: SnrLossConfig) -> Tensor:
+    """Mean over stems of 10·log10(error / target), over the whole band and over a few regions of it.
+
+    A decibel counts the same in a loud stem and in a quiet one, as in SI-SDR; a stem that does not sound in the crop has
+    no ratio to improve and is charged its share of the mixture's power instead.
+    """
+    mixture = stems_BSCFT.sum(1, keepdim=True)
+    total, target = _power(mixture), _power(stems_BSCFT)
+    cross = mixture.real * stems_BSCFT.real + mixture.imag * stems_BSCFT.imag
+    error = (shares_BSCFT * (shares_BSCFT * total - 2 * cross) + target).sum((2, 4))
+    total_BSF, target_BSF = total.sum((2, 4)), target.sum((2, 4))
+    loss = _log_ratio(error.sum(-1), target_BSF.sum(-1), total_BSF.sum(-1), config)
+    regional = error.new_zeros(())
+    regions = list(zip(config.region_edges[:-1], config.region_edges[1:], strict=True))
+    for low, high in regions:
+        part = (error[..., low:high].sum(-1), target_BSF[..., low:high].sum(-1), total_BSF[..., low:high].sum(-1))
+        regional = regional + _log_ratio(*part, config)
+    return loss + config.region_weight * regional / len(regions)
+
+
+def _log_ratio(error_BS: Tensor, target_BS: Tensor, total_BS: Tensor, config: SnrLossConfig) -> Tensor:
+    floor = config.floor * total_BS + 1e-6
+    active = target_BS > config.silent_below * total_BS + 1e-6
+    ratio = 10 * torch.log10((error_BS.clamp_min(0) + floor) / (target_BS + floor))
+    return torch.where(active, ratio, error_BS / (total_BS + 1e-6) * 10).mean()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefinerLossConfig:
+    """`clean_chance` is the paper's Bernoulli p (eq. 2): how often the noisy input starts from the clean stem."""
+
+    clean_chance: float = 0.5
+    sigma_log_mean: float = -3.0
+    sigma_log_std: float = 1.0
+    sigma_max: float = 1.0
+    rho: float = 9.0
+    grid_points: int = 10
+    dsm_weight: float = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class RefinerBatch:
+    """What both refiner stages start from: clean spectra, where the noisy input starts, and the separator's features."""
+
+    clean: Tensor
+    start: Tensor
+    features: Features
+
+
+def refiner_batch(
+    model: BandSplitModel, stems_BSCFT: Tensor, length: int, config: RefinerLossConfig, generator: torch.Generator
+) -> RefinerBatch:
+    mixture = stems_BSCFT.sum(1)
+    with torch.no_grad():
+        shares, trunk = model.separate_spectrum(mixture)
+        # a masked spectrum is no waveform's spectrum; the refiner meets the waveform's when it is used
+        separated = stft(istft(shares * mixture[:, None], model.config.stft, length), model.config.stft)
+    clean = torch.rand(len(stems_BSCFT), generator=generator) < config.clean_chance
+    start = torch.where(clean.to(stems_BSCFT.device)[:, None, None, None, None], stems_BSCFT, separated)
+    return RefinerBatch(stems_BSCFT, start, (mixture, trunk))
+
+
+def noise_spectrum(like_BSCFT: Tensor, spec: StftSpec, length: int, generator: torch.Generator) -> Tensor:
+    """Spectrum of white noise of unit variance."""
+    return stft(torch.randn((*like_BSCFT.shape[:3], length), generator=generator), spec).to(like_BSCFT.device)
+
+
+def weighted_error(estimate: Tensor, target: Tensor, weight_B: Tensor, n_fft: int) -> Tensor:
+    """Squared error in units of the waveform, weighted for each item; mean over the batch."""
+    return (weight_B * _power(estimate - target).mean((1, 2, 3, 4)) / (0.375 * n_fft)).mean()
+
+
+def diffusion_loss(
+    model: BandSplitModel, batch: RefinerBatch, length: int, config: RefinerLossConfig, generator: torch.Generator
+) -> Tensor:
+    """Denoising score matching from separated or clean stems (paper eqs. 2 and 3)."""
+    spec, sigma_data = model.config.stft, model.config.sigma_data
+    sigma = (config.sigma_log_mean + config.sigma_log_std * torch.randn(len(batch.clean), generator=generator)).exp()
+    noisy = batch.start + per_item(sigma, batch.start) * noise_spectrum(batch.start, spec, length, generator)
+    denoised = model.denoise_spectrum(noisy, sigma, batch.features, edm_scalings)
+    return weighted_error(denoised, batch.clean, edm_loss_weight(sigma, sigma_data), spec.n_fft)
+
+
+Denoise = Callable[[Tensor, Tensor], Tensor]
+
+
+def heun_step(denoise: Denoise, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
+    """One second-order step of the probability-flow ODE (Karras et al. 2022, algorithm 1); sigmas (B), none zero."""
+    slope = (x - denoise(x, sigma)) / per_item(sigma, x)
+    step = per_item(sigma_next - sigma, x)
+    ahead = x + step * slope
+    return x + step * (slope + (ahead - denoise(ahead, sigma_next)) / per_item(sigma_next, x)) / 2
+
+
+def consistency_loss(
+    student: BandSplitModel,
+    target: BandSplitModel,
+    teacher: BandSplitModel,
+    batch: RefinerBatch,
+    grid: Tensor,
+    length: int,
+    config: RefinerLossConfig,
+    generator: torch.Generator,
+) -> Tensor:
+    """Consistency distillation (paper eqs. 5-7) with one to three Heun steps of the teacher, plus the DSM term."""
+    spec, items = student.config.stft, len(batch.clean)
+    jump = int(torch.randint(1, 4, (), generator=generator))
+    index = torch.randint(0, len(grid) - jump, (items,), generator=generator)
+    noisy = batch.start + per_item(grid[index], batch.start) * noise_spectrum(batch.start, spec, length, generator)
+    with torch.no_grad():
+        earlier = noisy
+        for offset in range(jump):
+            earlier = heun_step(
+                lambda x, sigma: teacher.denoise_spectrum(x, sigma, batch.features, edm_scalings),
+                earlier,
+                grid[index + offset],
+                grid[index + offset + 1],
+            )
+        goal = target.denoise_spectrum(earlier, grid[index + jump], batch.features, consistency_scalings)
+    estimate = student.denoise_spectrum(noisy, grid[index], batch.features, consistency_scalings)
+    weight = edm_loss_weight(grid[index], student.config.sigma_data)
+    matching = weighted_error(estimate, goal, weight, spec.n_fft)
+    return matching + config.dsm_weight * diffusion_loss(student, batch, length, config, generator)
