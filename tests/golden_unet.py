@@ -165,32 +165,32 @@ def _cd_io(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
                 unet.compare(file, f"{level}.{name}", denoise(x, sigma), vectors[f"{level}.{name}"], DENOISED)
 
 
-def _start(unet: UNetFolder, vectors: Vectors, source: Vectors) -> tuple[Tensor, list[Tensor], Tensor]:
+def _start(unet: UNetFolder, vectors: Vectors, source: Vectors, file: str) -> tuple[Tensor, list[Tensor], Tensor]:
     """Classes, features and x_det of the first items of the batch, as many as the runs have."""
     items = len(vectors[f"{golden_samplers.runs(vectors)[0]}.init_noise"])
     classes = (vectors if "class_onehot" in vectors else source)["class_onehot"][:items]
     x_det, features = unet.separate(source["mixture"][:items], classes)
+    if "x_det" in vectors:
+        unet.compare(file, "x_det", x_det, vectors["x_det"], FEATURE)
     return classes, features, x_det
 
 
 def _cd_sampler(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
-    classes, features, x_det = _start(unet, vectors, source)
-    if "x_det" in vectors:
-        unet.compare("cd_sampler", "x_det", x_det, vectors["x_det"], FEATURE)
+    classes, features, x_det = _start(unet, vectors, source, "cd_sampler")
     denoise = unet.denoiser(unet.net("cd", "net.model.unet."), classes, features, consistency_scalings)
     replay = Replay(f"{unet.name}/cd_sampler", vectors, unet.report, DENOISED)
     golden_samplers.replay_consistency(replay, denoise, x_det, unet.settings["sampling"])
 
 
 def _edm_sampler(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
-    classes, features, x_det = _start(unet, vectors, source)
+    classes, features, x_det = _start(unet, vectors, source, "edm_sampler")
     denoise = clamped(unet.denoiser(unet.net("diffusion", "model.unet."), classes, features, edm_scalings))
     replay = Replay(f"{unet.name}/edm_sampler", vectors, unet.report, DENOISED)
     golden_samplers.replay_edm(replay, denoise, x_det, unet.settings["sampling"])
 
 
 def _heun_sampler(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
-    classes, features, x_det = _start(unet, vectors, source)
+    classes, features, x_det = _start(unet, vectors, source, "heun_sampler")
     denoise = unet.denoiser(unet.net("cd", "teacher_model.model.unet."), classes, features, edm_scalings)
     golden_samplers.replay_heun(Replay(f"{unet.name}/heun_sampler", vectors, unet.report, HEUN), denoise, x_det)
 

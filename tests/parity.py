@@ -90,7 +90,7 @@ def run(root: Path) -> Report:
                 replay(path, name, report)
         except (KeyError, IndexError, ValueError, RuntimeError, OSError, StopIteration) as error:
             # a network that does not fit its weights, or a file that lacks an array: that folder has failed
-            report.fail(name, f"{type(error).__name__}: {error}")
+            report.fail(name, " ".join(f"{type(error).__name__}: {error}".split())[:300])
     return report
 
 
