@@ -5,7 +5,6 @@ A stage is a `Stage`: it says what is trained and what the loss of a batch is. E
 """
 
 import json
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -58,7 +57,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """`trained` gets gradients and an average; `loss(batch, generator)` may read anything; `after_step` sees the average."""
+    """`trained` gets gradients and an average, which `after_step` sees; `loss(batch, generator)` may read anything."""
 
     trained: nn.Module
     loss: Callable[[Tensor, torch.Generator], Tensor]
@@ -87,7 +86,7 @@ class Run:
         state = {"step": step, "trained": stage.trained.state_dict(), "optimiser": optimiser.state_dict()}
         torch.save(state, self._partial("state.pt"))
         for name in ("average.safetensors", "state.pt"):
-            os.replace(self._partial(name), self.folder / name)
+            self._partial(name).replace(self.folder / name)
 
     def resume(self, stage: Stage, average: nn.Module, optimiser: torch.optim.Optimizer) -> int:
         """The step to go on with; 0 for a new run."""
@@ -130,7 +129,7 @@ class _StopRequest:
 
 
 def train(stage: Stage, average: nn.Module, batches_from: Callable[[int], Iterator[Tensor]], run: Run) -> int:
-    """Trains until `config.steps` or a signal; gives the step reached. `average` starts as a copy of `stage.trained`."""
+    """Trains until `config.steps` or a signal; gives the step reached. `average` starts as a copy of what is trained."""
     config, stop = run.config, _StopRequest()
     recipe = config.optimiser
     if config.threads:

@@ -33,8 +33,8 @@ def _power(x: Tensor) -> Tensor:
 def separator_loss(shares_BSCFT: Tensor, stems_BSCFT: Tensor, config: SnrLossConfig) -> Tensor:
     """Mean over stems of 10·log10(error / target), over the whole band and over a few regions of it.
 
-    A decibel counts the same in a loud stem and in a quiet one, as in SI-SDR; a stem that does not sound in the crop has
-    no ratio to improve and is charged its share of the mixture's power instead.
+    A decibel counts the same in a loud stem and in a quiet one, as in SI-SDR; a stem that does not sound in the crop
+    has no ratio to improve and is charged its share of the mixture's power instead.
     """
     mixture = stems_BSCFT.sum(1, keepdim=True)
     total, target = _power(mixture), _power(stems_BSCFT)
@@ -72,7 +72,7 @@ class RefinerLossConfig:
 
 @dataclass(frozen=True, slots=True)
 class RefinerBatch:
-    """What both refiner stages start from: clean spectra, where the noisy input starts, and the separator's features."""
+    """What both refiner stages start from: clean spectra, where noise is added, and the separator's features."""
 
     clean: Tensor
     start: Tensor
