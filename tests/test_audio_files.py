@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,6 +46,13 @@ def test_float_wav_comes_back_bit_for_bit(tmp_path: Path, channels: int, rate: i
     file = files.AudioFile(tmp_path / "a.wav")
     assert (file.sample_rate_hz, file.channels, file.num_samples) == (rate, channels, 5000)
     np.testing.assert_array_equal(read_all(tmp_path / "a.wav"), audio)
+
+
+def test_same_audio_is_the_same_bytes_at_any_time(tmp_path: Path) -> None:
+    for name in ("a.wav", "b.wav"):
+        write(tmp_path / name, [noise(1000)])
+        time.sleep(1.1)  # the clock in a header of libsndfile counts seconds
+    assert (tmp_path / "a.wav").read_bytes() == (tmp_path / "b.wav").read_bytes()
 
 
 def test_flac_is_exact_to_24_bits(tmp_path: Path) -> None:

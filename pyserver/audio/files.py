@@ -10,19 +10,19 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import soundfile
 
+from pyserver.audio.float_wav import FloatWav
 from pyserver.errors import StemlineError
 
 Block = npt.NDArray[np.float32]
 
 BLOCK_FRAMES = 1 << 16
-FORMATS = {"wav": ("WAV", "FLOAT"), "flac": ("FLAC", "PCM_24")}
-_WAV_LIMIT_BYTES = (1 << 32) - (1 << 16)  # RIFF counts bytes in 32 bits; the rest is room for headers
+FORMATS = ("wav", "flac")
 _FLAC_MAX_CHANNELS, _FLAC_MAX_RATE_HZ = 8, 655_350
 
 
@@ -153,16 +153,17 @@ class AudioWriter:
         self.path = path
         self._kind = kind
         _require_writable_shape(path, kind, sample_rate_hz, channels)
-        container, subtype = FORMATS[kind]
-        if kind == "wav" and num_samples * channels * 4 > _WAV_LIMIT_BYTES:
-            container = "RF64"
         with writing_to(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         self._temporary = Path(name)
         self._finished = False
         self._sink = _Sink(handle)
-        self._file = soundfile.SoundFile(self._sink, "w", sample_rate_hz, channels, subtype, "FILE", container)
+        self._file: _Encoder
+        if kind == "wav":
+            self._file = FloatWav(self._sink, sample_rate_hz, channels, num_samples)
+        else:
+            self._file = soundfile.SoundFile(self._sink, "w", sample_rate_hz, channels, "PCM_24", format="FLAC")
 
     def write(self, block: Block) -> None:
         """Append (N, C) samples."""
@@ -217,6 +218,13 @@ class AudioWriter:
                 raise self._sink.error or NotWritable(f"{self.path}: {_detail(error)}", path=self.path) from error
             if self._sink.error is not None:
                 raise self._sink.error
+
+
+class _Encoder(Protocol):
+    """What AudioWriter needs of a file format."""
+
+    def write(self, data: Block, /) -> None: ...
+    def close(self) -> None: ...
 
 
 class _Sink:

@@ -55,6 +55,8 @@ class BounceArgs(ServerArgs):
     """Only these, separated by commas; what remains of the song is the residual."""
     overwrite: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Replace stems that are already there."""
+    skip_done: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Leave out songs all of whose stems are already there; to go on with a long list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +91,11 @@ async def _bounce(args: BounceArgs) -> int:
         async with server_for(args, args.model) as connection:
             model = await described_model(connection, args.model)
             work = _Work(connection, model, _wanted_stems(args.stems, model), args)
+            outputs = (*work.stems, RESIDUAL)
+            if args.skip_done:
+                found = [song for song in found if not song.is_done(outputs, args.format)]
             if not args.overwrite:
-                songs.require_free(found, (*work.stems, RESIDUAL), args.format)
+                songs.require_free(found, outputs, args.format)
             failures += await _bounce_all(work, found)
     return exit_code(failures[0].reason) if failures else Exit.OK
 

@@ -36,6 +36,9 @@ class Song:
     def output(self, stem: str, extension: str) -> Path:
         return self.directory / f"{stem}.{extension}"
 
+    def is_done(self, stems: Sequence[str], extension: str) -> bool:
+        return all(self.output(stem, extension).exists() for stem in stems)
+
 
 def collect(inputs: Sequence[Path], output: Path) -> tuple[list[Song], list[StemlineError]]:
     """The songs that files and folders stand for, and what is wrong with those that stand for none.
@@ -76,7 +79,8 @@ def require_free(songs: Iterable[Song], stems: Sequence[str], extension: str) ->
     if taken:
         shown = "\n".join(f"  {path}" for path in taken[:10]) + ("\n  …" if len(taken) > 10 else "")
         raise OutputExists(
-            f"{len(taken)} files are already there; give --overwrite to replace them, or another -o:\n{shown}",
+            f"{len(taken)} files are already there; give --overwrite to replace them, --skip-done to leave out "
+            f"finished songs, or another -o:\n{shown}",
             count=len(taken),
             path=taken[0],
         )
