@@ -129,7 +129,7 @@ class _StopRequest:
 
 
 def train(stage: Stage, average: nn.Module, batches_from: Callable[[int], Iterator[Tensor]], run: Run) -> int:
-    """Trains until `config.steps` or a signal; gives the step reached. `average` starts as a copy of what is trained."""
+    """Trains until `config.steps` or a signal; gives the step reached. `average` starts as a copy of the weights."""
     config, stop = run.config, _StopRequest()
     recipe = config.optimiser
     if config.threads:

@@ -1,0 +1,72 @@
+"""`make bench`: one table of ratios, each measured against its reference in this very run.
+
+Medians of a few runs on an otherwise idle machine; on a busy one only the ratios between our own rows mean something.
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import soundfile
+import torch
+
+from benchmarks.table import Row, show
+from pyserver.models.catalogue import DEFAULT_MODEL
+from training.separate import local_separator
+
+SONG = Path(__file__).parent.parent / "examples" / "stemline_demo.flac"
+RUNS = 3
+
+
+def seconds(call: Callable[[], object], runs: int = RUNS) -> float:
+    """Median wall time; the first, cold run is thrown away."""
+    call()
+    times = []
+    for _ in range(runs):
+        began = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def separation(song_CN: object, duration_s: float) -> dict[int, float]:
+    """Seconds of the whole song through windows, pipeline and overlap-add, by refiner steps."""
+    found = {}
+    for steps in (0, 1):
+        _, separate = local_separator(DEFAULT_MODEL, steps)
+        found[steps] = seconds(lambda separate=separate: separate(song_CN))  # type: ignore[misc]
+    return found
+
+
+def bounce(folder: Path) -> float:
+    """Seconds of a whole command: start a server, upload, separate, download, write, stop."""
+    command = [sys.executable, "-m", "pyserver", "bounce", str(SONG), "-o", str(folder), "--overwrite", "--cpu"]
+    began = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True)
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    audio, rate = soundfile.read(SONG, dtype="float32", always_2d=True)
+    song_CN, duration_s = audio.T.copy(), len(audio) / rate
+    torch.set_num_threads(max(1, torch.get_num_threads()))
+    times = separation(song_CN, duration_s)
+    rows = [
+        Row(f"{DEFAULT_MODEL}, all stems, separator alone", "the song's duration", times[0] / duration_s),
+        Row(f"{DEFAULT_MODEL}, all stems, one refiner step", "the song's duration", times[1] / duration_s, 0.5),
+        Row("one refiner step", "the separator alone", times[1] / times[0] - 1),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        whole = bounce(Path(folder))
+    rows.append(
+        Row("`bounce` with a server's start and stop, gRPC and files", "the song's duration", whole / duration_s)
+    )
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
