@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,26 @@ def running_server(home: Path, models: Path, *options: str) -> Iterator[RunningS
         assert process.stdout is not None
         process.stdout.close()
         errors.close()
+
+
+@contextmanager
+def starting_server(home: Path, models: Path) -> Iterator[RunningServer]:
+    """A server that listens already but may not be ready yet."""
+    process = subprocess.Popen(
+        server_command(),
+        env=server_env(home, models),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        while not (home / "run" / "server.json").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        yield RunningServer(process, home, "")
+    finally:
+        process.kill()
+        process.wait()
 
 
 def song(seconds: float, channels: int = 2, seed: int = 1) -> npt.NDArray[np.float32]:

@@ -27,6 +27,7 @@ from stems.v1 import (
 import pyserver
 from pyserver import paths
 from pyserver.engine.process import EngineConfig, EngineProcess
+from pyserver.errors import StemlineError
 from pyserver.models import catalogue
 from pyserver.models.card import ModelCard
 from pyserver.separation.bounce import BounceRunner
@@ -67,10 +68,26 @@ OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+EXPIRE_EVERY_S = 3600
+
+
+class TlsUnusable(StemlineError):
+    """The certificate or its key cannot be read, or they do not belong together."""
+
+    reason = "TLS_FILES"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsFiles:
     certificate: Path
     key: Path
+
+    def credentials(self) -> grpc.ServerCredentials:
+        try:
+            pair = (self.key.read_bytes(), self.certificate.read_bytes())
+            return grpc.ssl_server_credentials([pair])
+        except (OSError, ValueError) as error:
+            raise TlsUnusable(f"cannot use the TLS certificate {self.certificate}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +133,7 @@ class Server:
         self._health = health.aio.HealthServicer()
         self._registry.register(StateCollector(scheduler, self._engine, store, self._live))
         self._cleanup = ExitStack()
+        self._housekeeping: asyncio.Task[None] | None = None
         self._notices: set[asyncio.Task[None]] = set()
 
     async def start(self) -> str:
@@ -143,6 +161,7 @@ class Server:
         resumed = await self._runner.resume_all()
         if resumed:
             log.info("going on with %d unfinished jobs", len(resumed), extra={"jobs": resumed})
+        self._housekeeping = asyncio.create_task(self._expire_jobs())
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
         return addresses[0]
 
@@ -167,6 +186,8 @@ class Server:
     async def abandon(self) -> None:
         """Gives back what a failed start may have taken, too."""
         self._cleanup.close()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
         if self._grpc is not None:
             await self._grpc.stop(grace=None)
         await self._engine.close()
@@ -195,11 +216,14 @@ class Server:
         address.claim(where)
         try:
             if tls is not None:
-                pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-                port = server.add_secure_port(str(where), grpc.ssl_server_credentials([pair]))
+                port = server.add_secure_port(str(where), tls.credentials())
             else:
                 port = server.add_insecure_port(str(where))
         except RuntimeError as error:  # somebody took it since we looked
+            if tls is not None:
+                raise TlsUnusable(
+                    f"cannot listen on {where}: the certificate and the key do not fit, or the port is in use"
+                ) from error
             raise PortInUse(f"cannot listen on {where}: it is in use", address=where) from error
         if isinstance(where, UnixAddress):
             self._cleanup.callback(where.path.unlink, missing_ok=True)
@@ -207,6 +231,12 @@ class Server:
                 where.path.chmod(0o600)
             return str(where)
         return str(TcpAddress(where.host, port))
+
+    async def _expire_jobs(self) -> None:
+        while True:
+            await asyncio.sleep(EXPIRE_EVERY_S)
+            if expired := await self._runner.expire():
+                log.info("deleted %d jobs whose time was over", len(expired), extra={"jobs": expired})
 
     async def _set_health(self, status: int) -> None:
         for name in ("", *SERVICES):
