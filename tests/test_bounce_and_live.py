@@ -1,0 +1,174 @@
+"""Bounces and a live session on one real engine with a tiny real model: nobody waits too long, no bit changes."""
+
+import asyncio
+import hashlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytest_asyncio
+
+from pyserver.engine.messages import SeparationSettings
+from pyserver.engine.process import EngineConfig, EngineProcess
+from pyserver.models import catalogue
+from pyserver.separation.bounce import BounceRunner
+from pyserver.separation.jobs import Job, JobSpec, JobState, JobStore
+from pyserver.separation.live import LiveCosts, LiveSession, LiveStems, plan_live
+from pyserver.separation.live_stream import LiveStream
+from pyserver.separation.scheduler import Scheduler
+
+pytestmark = [pytest.mark.asyncio, pytest.mark.timeout(180), pytest.mark.usefixtures("tiny_models")]
+
+MODEL = "stemline-small"
+BLOCK = 512
+
+
+def song(seconds: float, rate: int = 44100, channels: int = 2) -> np.ndarray:
+    rng = np.random.default_rng(channels)
+    return (rng.standard_normal((round(seconds * rate), channels)) * 0.1).astype(np.float32)
+
+
+def spec(audio_NC: np.ndarray, rate: int = 44100) -> JobSpec:
+    return JobSpec(
+        model=MODEL,
+        refiner_steps=1,
+        noise_seed=5,
+        sample_rate_hz=rate,
+        channels=audio_NC.shape[1],
+        num_samples=len(audio_NC),
+        stems=(),
+    )
+
+
+class Server:
+    """All of a server but its gRPC."""
+
+    def __init__(self, root: Path) -> None:
+        self.engine = EngineProcess(EngineConfig(device="cpu", threads=1, warm_model=MODEL))
+        self.scheduler = Scheduler(self.engine)
+        self.runner = BounceRunner(JobStore(root), self.scheduler, lambda name: catalogue.find(name).card)
+
+    async def bounce(self, request_id: str, audio_NC: np.ndarray, rate: int = 44100) -> Job:
+        job = await self.runner.create(request_id, spec(audio_NC, rate))
+        data = audio_NC.tobytes()
+        for offset in range(0, len(data), 1 << 18):
+            await self.runner.append_input(job.job_id, offset, data[offset : offset + (1 << 18)])
+        return job
+
+    async def ended(self, job: Job) -> Job:
+        return [event async for event in self.runner.watch(job.job_id)][-1]
+
+    async def stems(self, job: Job) -> dict[str, np.ndarray]:
+        return {
+            output.stem: np.frombuffer(
+                await self.runner.read_stem(job.job_id, output.stem, 0, output.num_bytes), "<f4"
+            ).reshape(-1, job.spec.channels)
+            for output in job.outputs
+        }
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    server = Server(tmp_path / "jobs")
+    await server.engine.start()
+    yield server
+    await server.runner.close()
+    await server.engine.close()
+
+
+def outputs(job: Job) -> dict[str, str]:
+    assert job.state is JobState.SUCCEEDED, job.problem
+    return {output.stem: output.sha256 for output in job.outputs}
+
+
+async def test_an_engine_killed_during_a_bounce_changes_nothing_but_the_time(server):
+    audio_NC = song(20)
+    undisturbed = await server.ended(await server.bounce("undisturbed", audio_NC))
+    job = await server.bounce("disturbed", audio_NC)
+    kills = 0
+    async for now in server.runner.watch(job.job_id):
+        if kills < 2 and now.done_samples > len(audio_NC) * (kills + 1) / 3 and server.engine.pid:
+            os.kill(server.engine.pid, signal.SIGKILL)
+            kills += 1
+    assert kills == server.engine.restarts == 2
+    assert outputs(await server.runner.get(job.job_id)) == outputs(undisturbed)
+
+
+@pytest.mark.parametrize(("rate", "channels"), [(44100, 2), (8000, 1), (48000, 6), (192000, 2)])
+async def test_stems_have_the_songs_rate_length_and_channels_and_sum_to_it(server, rate, channels):
+    audio_NC = song(1.7, rate, channels)
+    job = await server.ended(await server.bounce("r", audio_NC, rate))
+    stems = await server.stems(job)
+    assert list(stems) == ["bass", "drums", "guitar", "piano", "other", "residual"]
+    assert {stem.shape for stem in stems.values()} == {audio_NC.shape}
+    total = sum(stem.astype(np.float64) for stem in stems.values())
+    np.testing.assert_allclose(total, audio_NC, rtol=0, atol=1e-6)
+
+
+async def test_a_silent_song_has_silent_stems(server):
+    job = await server.ended(await server.bounce("r", np.zeros((44100, 2), np.float32)))
+    assert all(output.silent for output in job.outputs)
+
+
+async def test_a_song_of_one_sample_is_a_song(server):
+    audio_NC = np.full((1, 2), 0.5, np.float32)
+    stems = await server.stems(await server.ended(await server.bounce("r", audio_NC)))
+    np.testing.assert_allclose(sum(stem.astype(np.float64) for stem in stems.values()), audio_NC, atol=1e-6)
+
+
+async def test_live_stems_come_in_time_beside_two_bounces_and_sum_to_the_input(server):
+    card = catalogue.find(MODEL).card
+    loaded = await server.engine.load(MODEL)
+    jobs = [await server.bounce(name, song(40)) for name in "ab"]
+    costs = LiveCosts(window_s=loaded.live_window_s(1), blocking_s=0.0)
+    plan = plan_live(card, sample_rate_hz=44100, channels=2, block_samples=BLOCK, costs=costs, max_latency_s=None)
+    live = LiveStream(LiveSession(plan, MODEL, SeparationSettings(1, 0)), server.scheduler, "live")
+    audio_CN = song(5).T.copy()
+    sent_at: dict[int, float] = {}
+
+    async def send() -> None:
+        began = time.monotonic()
+        for start in range(0, audio_CN.shape[1], BLOCK):
+            await asyncio.sleep(max(0.0, began + start / 44100 - time.monotonic()))
+            block_CN = audio_CN[:, start : start + BLOCK]
+            live.feed(start, block_CN)
+            sent_at[start + block_CN.shape[1]] = time.monotonic()
+        live.finish()
+
+    sending = asyncio.create_task(send())
+    position, worst_s = 0, 0.0
+    async for item in live:
+        assert isinstance(item, LiveStems), item
+        assert item.start_sample == position
+        stop = position + item.stems_SCN.shape[-1]
+        np.testing.assert_allclose(item.stems_SCN.sum(0), audio_CN[:, position:stop], atol=1e-6)
+        sent_s = [at for end, at in sent_at.items() if end >= position]
+        worst_s = max(worst_s, time.monotonic() - sent_s[0])
+        position = stop
+    await sending
+    assert position == audio_CN.shape[1]
+    assert worst_s <= plan.latency_s
+    assert any([(await server.runner.get(job.job_id)).done_samples for job in jobs]), "the bounces starved"
+
+
+async def test_closing_the_server_leaves_its_jobs_to_the_next_one(server, tmp_path):
+    audio_NC = song(30)
+    job = await server.bounce("r", audio_NC)
+    async for now in server.runner.watch(job.job_id):
+        if now.done_samples:
+            break
+    await server.runner.close()
+    await server.engine.close()
+    following = Server(tmp_path / "jobs")
+    await following.engine.start()
+    assert (await following.runner.get(job.job_id)).state is JobState.RUNNING
+    assert await following.runner.resume_all() == [job.job_id]
+    stems = await following.stems(await following.ended(job))
+    undisturbed = await following.ended(await following.bounce("again", audio_NC))
+    assert {name: hashlib.sha256(stem.tobytes()).hexdigest() for name, stem in stems.items()} == outputs(undisturbed)
+    await following.runner.close()
+    await following.engine.close()
