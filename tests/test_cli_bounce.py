@@ -270,7 +270,7 @@ def test_own_server_that_cannot_start_says_why(lone_home: Home, tmp_path: Path) 
 
 def long_song(path: Path) -> Path:
     """Much to compute, little to store: most of the work of a model is at its own rate."""
-    return song(path, noise(80, 8000, 1), 8000)
+    return song(path, noise(40, 8000, 1), 8000)
 
 
 def jobs(home: Home) -> list[dict[str, object]]:

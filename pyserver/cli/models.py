@@ -1,0 +1,177 @@
+"""`models`: what there is, fetching, importing, describing. Works without a server."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.table import Table
+
+from pyserver.cli import console
+from pyserver.cli.exits import Exit
+from pyserver.errors import StemlineError
+from pyserver.models import catalogue
+from pyserver.models.catalogue import CatalogueEntry, InstalledModel
+
+
+class BadConfiguration(StemlineError):
+    reason = "BAD_CONFIGURATION"
+
+
+@dataclass(frozen=True, kw_only=True)
+class List:
+    """Every model that is installed or could be pulled."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pull:
+    """Download a published model, check it and import it. An interrupted download goes on where it stopped."""
+
+    name: tyro.conf.Positional[str]
+    """One of the models that `models list` shows as not downloaded."""
+    replace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Replace the model if it is already installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Import:
+    """Install a model from a published Lightning checkpoint. Nothing in the file is executed."""
+
+    file: tyro.conf.Positional[Path]
+    """A `model.ckpt` of DiCoSe."""
+    name: str | None = None
+    """What to call the model."""
+    config: Path | None = None
+    """JSON with the network's settings, needed only for networks that are not of the published size."""
+    replace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Replace the model if one of that name is already installed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Describe an installed model and verify its weights."""
+
+    name: tyro.conf.Positional[str]
+    json: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Print the model card as it is."""
+
+
+ModelsArgs = (
+    Annotated[List, tyro.conf.subcommand(name="list")]
+    | Annotated[Pull, tyro.conf.subcommand(name="pull")]
+    | Annotated[Import, tyro.conf.subcommand(name="import")]
+    | Annotated[Info, tyro.conf.subcommand(name="info")]
+)
+
+
+def models(args: ModelsArgs) -> int:
+    """List, pull, import and describe models."""
+    match args:
+        case List():
+            _list()
+        case Pull():
+            _pull(args)
+        case Import():
+            _import(args)
+        case Info():
+            _info(args)
+    return Exit.OK
+
+
+def _list() -> None:
+    table = Table(box=None, pad_edge=False)
+    for column in ("name", "state", "stems", "size", "licence"):
+        table.add_column(column, overflow="fold")
+    for entry in catalogue.list_models():
+        table.add_row(*_row(entry))
+    console.stdout.print(table)
+
+
+def _row(entry: CatalogueEntry) -> tuple[str, ...]:
+    name = f"{entry.name} (default)" if entry.name == catalogue.DEFAULT_MODEL else entry.name
+    if entry.installed is None:
+        return name, f"broken: {entry.problem}" if entry.problem else "not downloaded", "", "", ""
+    card = entry.installed.card
+    return name, "installed", ", ".join(card.stems), console.size(entry.installed.file_bytes), card.licence
+
+
+def _pull(args: Pull) -> None:
+    from pyserver.models import hub
+
+    published = hub.PUBLISHED.get(args.name)
+    if published is None:
+        raise catalogue.ModelNotFound(args.name, list(hub.PUBLISHED))
+    installed = next((one for one in catalogue.list_models() if one.name == args.name and one.installed), None)
+    if installed is not None and not args.replace:
+        console.say(f"{args.name} is already installed; give --replace to fetch it again")
+        return
+    remote = hub.look_up(published)
+    console.say(f"{published.repository} at {remote.commit[:12]}: {published.path}, {console.size(remote.num_bytes)}")
+    downloads = catalogue.user_models_dir() / ".downloads"
+    with console.download_progress() as progress:
+        task = progress.add_task(args.name, total=remote.num_bytes)
+        path = hub.download(remote, downloads, lambda done, total: progress.update(task, completed=done, total=total))
+    console.say("downloaded and verified; importing")
+    source = f"{published.repository}/{published.path} at {remote.commit}, sha256 {remote.sha256}"
+    _install(path, args.name, None, args.replace, source)
+    path.unlink()
+
+
+def _import(args: Import) -> None:
+    _install(args.file, args.name, _configuration(args.config), args.replace, args.file.name)
+
+
+def _configuration(path: Path | None) -> Any:
+    import json
+
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadConfiguration(f"{path} cannot be read ({error.strerror})", path=path) from error
+    except ValueError as error:
+        raise BadConfiguration(f"{path} is not JSON ({error})", path=path) from error
+
+
+def _install(path: Path, name: str | None, configuration: Any, replace: bool, source: str) -> None:
+    from pyserver.models.lightning import ImportOptions, import_checkpoint  # needs torch, which takes its time
+
+    options = ImportOptions(name=name, configuration=configuration, replace=replace, source=source)
+    model = import_checkpoint(path, options)
+    console.stdout.print(str(model.directory))
+    console.say(f"installed {model.card.name}: {model.card.title}, {', '.join(model.card.stems)}")
+
+
+def _info(args: Info) -> None:
+    model = catalogue.find(args.name)
+    if args.json:
+        console.stdout.print(model.card.to_json().rstrip())
+    else:
+        for label, value in _facts(model):
+            console.stdout.print(f"{label + ':':<16}{value}")
+    catalogue.verify(model)
+    console.say("the weights are those that the card describes")
+
+
+def _facts(model: InstalledModel) -> list[tuple[str, str]]:
+    card, refiner = model.card, model.card.refiner
+    steps = f"{refiner.kind}, {refiner.default_steps} by default" if refiner else "none"
+    lengths = (samples / card.sample_rate_hz for samples in (card.window_samples, card.live_window_samples))
+    window = "{:.2f} s, live {:.2f} s".format(*lengths)
+    quality = ", ".join(f"{key} {value}" for key, value in card.quality.items())
+    facts = [
+        ("name", card.name),
+        ("title", card.title),
+        ("stems", ", ".join(card.stems)),
+        ("audio", f"{card.sample_rate_hz} Hz, {card.channels} channels"),
+        ("windows", window),
+        ("refiner", steps),
+        ("licence", card.licence),
+        ("training data", card.training_data),
+        ("quality", quality),
+        ("notes", card.notes),
+        ("weights", f"{console.size(model.file_bytes)} in {model.directory}"),
+        ("sha256", card.weights_sha256),
+    ]
+    return [(label, value) for label, value in facts if value]
