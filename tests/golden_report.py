@@ -25,14 +25,21 @@ class Vectors:
         self._unused.discard(name)
         return torch.from_numpy(np.array(self._arrays[name]))
 
+    def get(self, name: str) -> Tensor | None:
+        return self[name] if name in self._arrays else None
+
     def matching(self, pattern: str) -> list[re.Match[str]]:
         """Names that match a whole regular expression, in natural order."""
         found = [match for name in self._arrays if (match := re.fullmatch(pattern, name))]
         return sorted(found, key=lambda m: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", m.group())])
 
-    def unused_groups(self) -> list[str]:
-        """What nothing has looked at, by the part of the name before the first dot."""
-        return sorted({name.split(".")[0] for name in self._unused})
+    def unused_groups(self) -> dict[str, list[str]]:
+        """What nothing has looked at: the parts of the names before the first dot, and what is after it."""
+        groups: dict[str, list[str]] = {}
+        for name in sorted(self._unused):
+            group, _, rest = name.partition(".")
+            groups.setdefault(group, []).append(rest)
+        return groups
 
 
 @dataclass
@@ -44,8 +51,10 @@ class Report:
     not_yet: int = 0
     errors: dict[str, float] = field(default_factory=dict)
 
-    def compare(self, case: str, got: Tensor, want: Tensor, tolerance: float, *, relative: bool = False) -> None:
-        """Largest absolute (or, with `relative`, relative) difference against a tolerance."""
+    def compare(self, case: str, got: Tensor, want: Tensor | None, tolerance: float, *, relative: bool = False) -> None:
+        """Largest absolute (or, with `relative`, relative) difference against a tolerance; nothing without `want`."""
+        if want is None:
+            return
         got, want = got.detach().double(), want.double()
         if got.numel() == want.numel() and got.squeeze().shape == want.squeeze().shape:
             difference = (got.reshape(want.shape) - want).abs()
@@ -72,5 +81,5 @@ class Report:
         print(f"not yet  {case:<68} {why}".rstrip())
 
     def leftovers(self, prefix: str, vectors: Vectors) -> None:
-        for group in vectors.unused_groups():
-            self.later(f"{prefix} {group}")
+        for group, names in vectors.unused_groups().items():
+            self.later(f"{prefix} {group}", ", ".join(filter(None, names)))

@@ -6,20 +6,21 @@ are right, which only vectors of the reference can.
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from golden_bs_roformer import BSRoformerFolder
+from golden_distillation import Networks
 from golden_report import Report
 from golden_unet import UNetFolder
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pyserver.diffusion import samplers, schedules
-from pyserver.diffusion.scalings import consistency_scalings, edm_loss_weight, edm_scalings, per_item
+from pyserver.diffusion.scalings import ScalingsFunction, consistency_scalings, edm_loss_weight, edm_scalings, per_item
 from pyserver.models.bs_roformer import BSRoformerConfig, BSRoformerRefiner, BSRoformerSeparator
 from pyserver.models.unet import UNet, UNetConfig
 
@@ -68,7 +69,7 @@ BS_ROFORMER: dict[str, Any] = {
     "mlp_expansion_factor": 3,
     "skip_connection": False,
 }
-SAMPLING = {
+SAMPLING: dict[str, Any] = {
     "cd_sigma_max": 0.02,
     "cd_sigma_min": 2e-4,
     "cd_rho": 7,
@@ -78,6 +79,7 @@ SAMPLING = {
     "dm_rho": 5.0,
 }
 SIGMA_DATA, SIGMA_MIN = 0.11, 2e-4
+CONSISTENCY = {"start_scales": 6, "sigma_min": SIGMA_MIN, "sigma_max": 0.6, "rho": 7, "sigma_data": SIGMA_DATA}
 
 
 def write_unet(folder: Path) -> None:
@@ -119,6 +121,7 @@ def write_unet(folder: Path) -> None:
     _save(folder / "cd_sampler.npz", runs | _cd_sampler(g, output))
     _save(folder / "edm_sampler.npz", runs | _edm_sampler(denoise, output))
     _save(folder / "heun_sampler.npz", runs | _heun_sampler(teacher, output))
+    _save(folder / "cd_loss.npz", _cd_loss(Networks(student=g, target=target, teacher=teacher), output))
 
 
 def write_bs_roformer(folder: Path) -> None:
@@ -153,8 +156,19 @@ def write_bs_roformer(folder: Path) -> None:
     _save(folder / "cd_sampler.npz", {"x_det": output} | _cd_sampler(g, output))
     _save(folder / "edm_sampler.npz", {"x_det": output} | _edm_sampler(denoise, output))
 
+    def last_stem(prefix: str, scalings: ScalingsFunction) -> samplers.Denoiser:
+        one = model.stem_denoiser(model.refiner("cd", prefix), features, scalings, stem=2)
+        return lambda x, sigma: one(x[:, 0], sigma)[:, None]
 
-def _write_weights(folder: Path, backbone: str, settings: dict[str, Any], networks: list[nn.Module]) -> None:
+    distilled = Networks(
+        student=last_stem("net.model.unet.", consistency_scalings),
+        target=last_stem("target_model.model.unet.", consistency_scalings),
+        teacher=last_stem("teacher_model.model.unet.", edm_scalings),
+    )
+    _save(folder / "cd_loss.npz", _cd_loss(distilled, output[:, 2:3]) | {"step.stem": torch.tensor(2)})
+
+
+def _write_weights(folder: Path, backbone: str, settings: dict[str, Any], networks: Sequence[nn.Module]) -> None:
     """config.json and shards: the separator, then the diffusion refiner in two files, then student and EMA target."""
     folder.mkdir(parents=True)
     det, diffusion, student, target = (network.state_dict() for network in networks)
@@ -181,8 +195,7 @@ def _write_weights(folder: Path, backbone: str, settings: dict[str, Any], networ
         "diffusion": entry(shards, len(det) + 2 * len(diffusion), from_det, twin),
         "cd": entry(["cd.safetensors"], len(det) + 3 * len(student), from_det, teacher),
     }
-    config = {"backbone": backbone, "checkpoints": checkpoints, "config": settings | {"consistency": {}}}
-    config["config"]["consistency"] = {"sigma_min": SIGMA_MIN, "sigma_data": SIGMA_DATA}
+    config = {"backbone": backbone, "checkpoints": checkpoints, "config": settings | {"consistency": CONSISTENCY}}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 
@@ -195,7 +208,8 @@ def _numbered(features: list[Tensor]) -> Arrays:
 
 
 def _save(path: Path, arrays: Arrays) -> None:
-    np.savez_compressed(path, **{name: tensor.detach().numpy() for name, tensor in arrays.items()})
+    contents: dict[str, Any] = {name: tensor.detach().numpy() for name, tensor in arrays.items()}
+    np.savez_compressed(path, **contents)
 
 
 def _levels(items: int) -> Tensor:
@@ -234,12 +248,13 @@ class _Draws(Iterator[Tensor]):
     """Normal tensors that are remembered under the names given, in the order drawn."""
 
     def __init__(self, like: Tensor, names: Iterator[str]) -> None:
-        self.like, self.names, self.drawn = like, names, {}
+        self.like, self.names = like, names
+        self.drawn: Arrays = {}
 
     def __next__(self) -> Tensor:
-        name = next(self.names)
-        self.drawn[name] = torch.randn_like(self.like)
-        return self.drawn[name]
+        drawn = torch.randn_like(self.like)
+        self.drawn[next(self.names)] = drawn
+        return drawn
 
 
 def _cd_sampler(g: samplers.Denoiser, x_det: Tensor) -> Arrays:
@@ -266,6 +281,26 @@ def _edm_sampler(denoise: samplers.Denoiser, x_det: Tensor) -> Arrays:
     settings = {"s_churn": churn, "gamma": churn / steps, "num_resamples": corrections}
     scalars = {f"edm.{name}": torch.tensor(value) for name, value in settings.items()}
     return draws.drawn | scalars | {"edm.sigmas": sigmas, "edm.output": output.clamp(-1, 1)}
+
+
+def _cd_loss(networks: Networks, like: Tensor) -> Arrays:
+    """One step over two grid points, without its losses."""
+    grid = schedules.distillation_grid(6, SIGMA_MIN, CONSISTENCY["sigma_max"], CONSISTENCY["rho"])
+    )
+    indices, heun_steps, noise = torch.arange(len(like)), 2, torch.randn_like(like)
+    t, t_dt = grid[indices], grid[indices + heun_steps]
+    x_t = like + per_item(t, noise) * noise
+    walked = x_t
+    for k in range(heun_steps):
+        walked = samplers.heun_step(networks.teacher, walked, grid[indices + k], grid[indices + k + 1])
+    found = {"indices": indices, "num_heun_steps": torch.tensor(heun_steps), "x_start": like, "noise_cd": noise}
+    found |= {"t": t, "t_dt": t_dt, "x_t": x_t, "x_t_dt_after_heun": walked}
+    found |= {"estimate": networks.student(x_t, t), "target": networks.target(walked, t_dt)}
+    chances = torch.arange(1, 6).double() / 15
+    return {f"step.{name}": tensor for name, tensor in found.items()} | {
+        "t_grid": grid,
+        "heun_step_probability": chances,
+    }
 
 
 def _heun_sampler(teacher: samplers.Denoiser, x_det: Tensor) -> Arrays:

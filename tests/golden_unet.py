@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import golden_distillation
 import golden_samplers
 import torch
 from golden_report import Report, Vectors
@@ -69,10 +70,10 @@ class UNetFolder:
     def case(self, file: str, what: str) -> str:
         return f"{self.name}/{file} {what}"
 
-    def compare(self, file: str, what: str, got: Tensor, want: Tensor, tolerance: float) -> None:
+    def compare(self, file: str, what: str, got: Tensor, want: Tensor | None, tolerance: float) -> None:
         self.report.compare(self.case(file, what), got, want, tolerance)
 
-    def coefficient(self, file: str, what: str, got: Tensor, want: Tensor) -> None:
+    def coefficient(self, file: str, what: str, got: Tensor, want: Tensor | None) -> None:
         self.report.compare(self.case(file, what), got, want, COEFFICIENT_TOLERANCE, relative=True)
 
 
@@ -109,12 +110,12 @@ def _det_io(unet: UNetFolder, vectors: Vectors, _: Vectors) -> None:
     if len(indices) != len(features):
         unet.report.fail(unet.case("det_io", "features"), f"{len(features)} instead of {len(indices)}")
     for match, feature in zip(indices, features, strict=False):
-        unet.compare("det_io", match.group(), feature, vectors[match.group()], FEATURE)
-    unet.compare("det_io", "output", output, vectors["output"], FEATURE)
+        unet.compare("det_io", match.group(), feature, vectors.get(match.group()), FEATURE)
+    unet.compare("det_io", "output", output, vectors.get("output"), FEATURE)
     for match in vectors.matching(r"output_class(\d+)"):
         one_class = torch.zeros_like(classes)
         one_class[:, int(match.group(1))] = 1
-        unet.compare("det_io", match.group(), unet.separate(mixture, one_class)[0], vectors[match.group()], FEATURE)
+        unet.compare("det_io", match.group(), unet.separate(mixture, one_class)[0], vectors.get(match.group()), FEATURE)
 
 
 def _diffusion_io(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
@@ -123,21 +124,24 @@ def _diffusion_io(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
     features = unet.separate(source["mixture"], classes)[1]
     coefficients = edm_scalings(sigma, unet.sigma_data)
     scaled = per_item(coefficients.inp, x) * x
-    unet.compare(file, "raw_F", unet.raw(net, classes, features)(scaled, coefficients.noise), vectors["raw_F"], RAW)
+    unet.compare(file, "raw_F", unet.raw(net, classes, features)(scaled, coefficients.noise), vectors.get("raw_F"), RAW)
     bare = unet.raw(net, classes, None)(scaled, coefficients.noise)
-    unet.compare(file, "raw_F_without_features", bare, vectors["raw_F_without_features"], RAW)
+    unet.compare(file, "raw_F_without_features", bare, vectors.get("raw_F_without_features"), RAW)
     for field, name in (("skip", "c_skip"), ("out", "c_out"), ("inp", "c_in"), ("noise", "c_noise")):
-        unet.coefficient(file, name, getattr(coefficients, field), vectors[name])
-    unet.coefficient(file, "loss_weight", edm_loss_weight(sigma, unet.sigma_data), vectors["loss_weight"])
+        unet.coefficient(file, name, getattr(coefficients, field), vectors.get(name))
+    unet.coefficient(file, "loss_weight", edm_loss_weight(sigma, unet.sigma_data), vectors.get("loss_weight"))
     denoise = clamped(unet.denoiser(net, classes, features, edm_scalings))
-    unet.compare(file, "denoised", denoise(x, sigma), vectors["denoised"], DENOISED)
-    loud = denoise(vectors["x_noisy_loud"], torch.full_like(sigma, LOUD_SIGMA))
-    unet.compare(file, "denoised_loud_clamped", loud, vectors["denoised_loud_clamped"], LOUD)
-    c_noise = vectors["time_in_c_noise"]
-    unet.compare(file, "time_embedding", net.to_time(c_noise), vectors["time_embedding_to_time"], FEATURE)
+    unet.compare(file, "denoised", denoise(x, sigma), vectors.get("denoised"), DENOISED)
+    if "x_noisy_loud" in vectors:
+        loud = denoise(vectors["x_noisy_loud"], torch.full_like(sigma, LOUD_SIGMA))
+        unet.compare(file, "denoised_loud_clamped", loud, vectors.get("denoised_loud_clamped"), LOUD)
+    c_noise = vectors.get("time_in_c_noise")
+    if c_noise is None:
+        return
+    unet.compare(file, "time_embedding", net.to_time(c_noise), vectors.get("time_embedding_to_time"), FEATURE)
     for match in vectors.matching(r"mapping_class(\d+)"):
         one_class = torch.eye(classes.shape[1])[[int(match.group(1))] * len(c_noise)]
-        unet.compare(file, match.group(), net.mapping(c_noise, one_class), vectors[match.group()], FEATURE)
+        unet.compare(file, match.group(), net.mapping(c_noise, one_class), vectors.get(match.group()), FEATURE)
 
 
 def _cd_io(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
@@ -155,14 +159,14 @@ def _cd_io(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
         edm, cm = edm_scalings(sigma, unet.sigma_data), consistency_scalings(sigma, unet.sigma_data, unet.sigma_min)
         if f"{level}.raw_F" in vectors:
             raw = unet.raw(unet.net("cd", "net.model.unet."), classes, features)(per_item(cm.inp, x) * x, cm.noise)
-            unet.compare(file, f"{level}.raw_F", raw, vectors[f"{level}.raw_F"], RAW)
+            unet.compare(file, f"{level}.raw_F", raw, vectors.get(f"{level}.raw_F"), RAW)
         named = {"cm_c_skip": cm.skip, "cm_c_out": cm.out, "edm_c_skip": edm.skip, "edm_c_out": edm.out, "c_in": cm.inp}
         for name, value in named.items():
-            unet.coefficient(file, f"{level}.{name}", value, vectors[f"{level}.{name}"])
+            unet.coefficient(file, f"{level}.{name}", value, vectors.get(f"{level}.{name}"))
         for name, (prefix, scalings) in networks.items():
             if f"{level}.{name}" in vectors:
                 denoise = unet.denoiser(unet.net("cd", prefix), classes, features, scalings)
-                unet.compare(file, f"{level}.{name}", denoise(x, sigma), vectors[f"{level}.{name}"], DENOISED)
+                unet.compare(file, f"{level}.{name}", denoise(x, sigma), vectors.get(f"{level}.{name}"), DENOISED)
 
 
 def _start(unet: UNetFolder, vectors: Vectors, source: Vectors, file: str) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -171,7 +175,7 @@ def _start(unet: UNetFolder, vectors: Vectors, source: Vectors, file: str) -> tu
     classes = (vectors if "class_onehot" in vectors else source)["class_onehot"][:items]
     x_det, features = unet.separate(source["mixture"][:items], classes)
     if "x_det" in vectors:
-        unet.compare(file, "x_det", x_det, vectors["x_det"], FEATURE)
+        unet.compare(file, "x_det", x_det, vectors.get("x_det"), FEATURE)
     return classes, features, x_det
 
 
@@ -196,7 +200,18 @@ def _heun_sampler(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
 
 
 def _cd_loss(unet: UNetFolder, vectors: Vectors, source: Vectors) -> None:
-    """The grid and the teacher's walk; the losses themselves are left over."""
-    settings = unet.settings["consistency"]
+    """Everything but the losses themselves, which are left over."""
+    settings, name = unet.settings["consistency"], unet.case("cd_loss", "").strip()
     grid = distillation_grid(settings["start_scales"], settings["sigma_min"], settings["sigma_max"], settings["rho"])
-    unet.coefficient("cd_loss", "t_grid", grid, vectors["t_grid"])
+    unet.coefficient("cd_loss", "t_grid", grid, vectors.get("t_grid"))
+    golden_distillation.replay_probabilities(name, vectors, unet.report)
+    classes = source["class_onehot"]
+    features = unet.separate(source["mixture"], classes)[1]
+    networks = golden_distillation.Networks(
+        student=unet.denoiser(unet.net("cd", "net.model.unet."), classes, features, consistency_scalings),
+        target=unet.denoiser(unet.net("cd", "target_model.model.unet."), classes, features, consistency_scalings),
+        teacher=unet.denoiser(unet.net("cd", "teacher_model.model.unet."), classes, features, edm_scalings),
+    )
+    for case in golden_distillation.cases(vectors):
+        step = golden_distillation.Step(name, case, vectors, unet.report, DENOISED, HEUN)
+        golden_distillation.replay(step, networks)

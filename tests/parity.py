@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1])]
 
@@ -31,6 +32,7 @@ def replay_schedules(path: Path, name: str, report: Report) -> None:
     """`<name>` with `<name>.args = [n, sigma_min, sigma_max, rho]`; the name says which kind of schedule it is."""
     vectors = Vectors(path)
     for schedule in (match.group(1) for match in vectors.matching(r"(.+)\.args")):
+        make: Callable[[int, float, float, float], Tensor]
         points, sigma_min, sigma_max, rho = vectors[f"{schedule}.args"].tolist()
         if re.search(r"(^|_)distillation_grid", schedule):
             make = schedules.distillation_grid
