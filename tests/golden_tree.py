@@ -286,7 +286,6 @@ def _edm_sampler(denoise: samplers.Denoiser, x_det: Tensor) -> Arrays:
 def _cd_loss(networks: Networks, like: Tensor) -> Arrays:
     """One step over two grid points, without its losses."""
     grid = schedules.distillation_grid(6, SIGMA_MIN, CONSISTENCY["sigma_max"], CONSISTENCY["rho"])
-    )
     indices, heun_steps, noise = torch.arange(len(like)), 2, torch.randn_like(like)
     t, t_dt = grid[indices], grid[indices + heun_steps]
     x_t = like + per_item(t, noise) * noise
