@@ -120,8 +120,8 @@ class _Source:
             yield block
         else:
             block = np.zeros((0, self.channels), np.float32)
-        rest = np.concatenate([block, np.zeros((tail_samples + size, self.channels), np.float32)])
-        for start in range(0, len(block) + tail_samples, size):
+        rest = np.concatenate([block, np.zeros((tail_samples, self.channels), np.float32)])
+        for start in range(0, len(rest), size):
             yield rest[start : start + size]
 
     def _silence(self) -> Iterator[Block]:
