@@ -8,10 +8,11 @@ from pyserver.separation.live import LivePlan
 def in_flight_blocks(plan: LivePlan, block_samples: int, asked: int) -> int:
     """How many blocks a client may be ahead of the last `consumed_samples` that it was told.
 
-    It is told once a hop, so it needs at least a hop's worth, and never more than the latency and a hop.
+    It hears nothing before the first stems, a latency after its first block, and then once a hop: with less than a
+    latency's worth a client in real time would stall.
     """
-    least = -(-plan.hop_samples // block_samples) + 2
-    most = -(-(plan.latency_samples + plan.hop_samples) // block_samples) + 2
+    least = -(-plan.latency_samples // block_samples) + 1
+    most = -(-(plan.latency_samples + plan.hop_samples) // block_samples) + 1
     return max(least, min(asked or most, most))
 
 

@@ -1,0 +1,359 @@
+"""Live sessions over real gRPC: exact positions, constant latency, nothing lost without a word."""
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+import psutil
+import pytest
+from google.protobuf import duration_pb2
+from service_support import RATE, RunningServer, running_server, song, submit
+from stems.v1 import audio_pb2, live_pb2
+
+from pyserver.service.channel import Connection, connect, error_info
+
+BLOCK = 512
+STEMS = 5
+Audio = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    with running_server(tmp_path_factory.mktemp("live") / "home", tiny_model_dir) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: RunningServer) -> AsyncIterator[Connection]:
+    async with await connect(server.target) as connection:
+        yield connection
+
+
+def opening(**changes: Any) -> live_pb2.LiveRequest:
+    fields: dict[str, Any] = {
+        "audio": audio_pb2.AudioSpec(sample_rate_hz=RATE, channels=2),
+        "block_samples": BLOCK,
+        "quality": audio_pb2.Quality(noise_seed=3),
+    }
+    return live_pb2.LiveRequest(open=live_pb2.LiveOpen(**(fields | changes)))
+
+
+def blocks(song_NC: Audio, start: int = 0, size: int = BLOCK) -> Iterator[live_pb2.LiveRequest]:
+    for begin in range(0, len(song_NC), size):
+        piece_NC = song_NC[begin : begin + size]
+        block = audio_pb2.Block(
+            start_sample=start + begin, num_samples=len(piece_NC), samples=piece_NC.T.astype("<f4").tobytes()
+        )
+        yield live_pb2.LiveRequest(audio=block)
+
+
+@dataclass
+class Heard:
+    """What a session gave back: stems by epoch and position, and what it said would not come."""
+
+    runs: list[tuple[int, int, Audio]] = field(default_factory=list)  # epoch, start, stems (S, C, N)
+    notices: list[live_pb2.LiveNotice] = field(default_factory=list)
+    arrivals: list[tuple[int, int]] = field(default_factory=list)  # start of a run, samples sent when it came
+    sent: int = 0
+
+    @property
+    def dropped(self) -> int:
+        return sum(n.num_samples for n in self.notices if n.kind == live_pb2.LiveNotice.KIND_DROPPED)
+
+    def take(self, response: live_pb2.LiveResponse) -> None:
+        if response.WhichOneof("kind") == "notice":
+            self.notices.append(response.notice)
+            return
+        stems = []
+        for index, stem in enumerate(response.audio.stems):
+            assert stem.stem_index == index
+            assert stem.block.start_sample == response.audio.stems[0].block.start_sample
+            stems.append(np.frombuffer(stem.block.samples, "<f4").reshape(2, stem.block.num_samples))
+        start = response.audio.stems[0].block.start_sample
+        self.runs.append((response.audio.epoch, start, np.stack(stems)))
+        self.arrivals.append((start, self.sent))
+
+    def stems(self, epoch: int = 0) -> tuple[int, Audio]:
+        """First position and stems (S, C, N) of an epoch, after making sure that they are without gap or overlap."""
+        runs = [(start, stems_SCN) for number, start, stems_SCN in self.runs if number == epoch]
+        expected = runs[0][0]
+        for start, stems_SCN in runs:
+            assert start == expected
+            expected = start + stems_SCN.shape[2]
+        return runs[0][0], np.concatenate([stems_SCN for _, stems_SCN in runs], axis=2)
+
+
+async def begin(client: Connection, **changes: Any) -> tuple[Any, live_pb2.LiveReady]:
+    call = client.live.Separate()
+    await call.write(opening(**changes))
+    return call, (await call.read()).ready
+
+
+async def listen(call: Any, heard: Heard) -> Heard:
+    while (response := await call.read()) is not grpc.aio.EOF:
+        heard.take(response)
+    return heard
+
+
+async def send(call: Any, heard: Heard, messages: Iterator[live_pb2.LiveRequest], *, paced: bool = False) -> None:
+    began, first = time.monotonic(), heard.sent
+    for message in messages:
+        if paced:
+            due = began + (heard.sent - first + message.audio.num_samples) / RATE
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+        heard.sent += message.audio.num_samples
+        await call.write(message)
+
+
+async def separated(client: Connection, song_NC: Audio, size: int = BLOCK, start: int = 0) -> Heard:
+    """Everything as fast as it goes."""
+    call, _ = await begin(client)
+    heard = Heard()
+    listening = asyncio.create_task(listen(call, heard))
+    await send(call, heard, blocks(song_NC, start, size))
+    await call.done_writing()
+    return await listening
+
+
+async def refusal(call: Any) -> tuple[str, dict[str, str]]:
+    """Reason and metadata with which a session ends."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await listen(call, Heard())
+    info = error_info(caught.value)
+    assert info is not None, caught.value
+    return info.reason, dict(info.metadata)
+
+
+def assert_in_place(heard: Heard, song_NC: Audio, start: int = 0, epoch: int = 0) -> None:
+    """The tiny model's stems sum to the mixture: so what came back for position p must be what was sent for p."""
+    first, stems_SCN = heard.stems(epoch)
+    assert first == start
+    sum_NC = stems_SCN.sum(axis=0, dtype=np.float64).T
+    assert sum_NC.shape == song_NC.shape
+    assert np.abs(sum_NC - song_NC).max() < 2e-6
+
+
+async def test_ready_says_what_will_be_done(client: Connection) -> None:
+    call, ready = await begin(client)
+    assert list(ready.stems) == ["bass", "drums", "guitar", "piano", "other"]
+    assert ready.latency_samples > ready.hop_samples > 0
+    assert ready.quality.refiner_steps == 1
+    assert ready.model == "stemline-small"
+    assert "cpu" in ready.device
+    call.cancel()
+
+
+async def test_stems_come_at_the_promised_latency_in_real_time(client: Connection) -> None:
+    song_NC = song(5.0)
+    call, ready = await begin(client, max_latency=duration_pb2.Duration(seconds=2))
+    heard = Heard()
+    listening = asyncio.create_task(listen(call, heard))
+    await send(call, heard, blocks(song_NC), paced=True)
+    await call.done_writing()
+    await listening
+    assert heard.dropped == 0
+    assert_in_place(heard, song_NC)
+    late = [start for start, sent in heard.arrivals if sent > start + ready.latency_samples]
+    assert late == []
+
+
+async def test_a_fast_client_is_slowed_but_loses_nothing(client: Connection) -> None:
+    song_NC = song(20.0)
+    heard = await separated(client, song_NC)
+    assert heard.notices == []
+    assert_in_place(heard, song_NC)
+    # What was ahead at the end was in transit, not lying in the server.
+    ahead = [sent - start for start, sent in heard.arrivals]
+    assert max(ahead) < 6 * RATE
+
+
+async def test_stems_do_not_depend_on_the_size_of_the_blocks(client: Connection) -> None:
+    song_NC = song(2.0)
+    one = (await separated(client, song_NC)).stems()[1]
+    other = (await separated(client, song_NC, size=9999)).stems()[1]
+    assert np.array_equal(one, other)
+
+
+async def test_a_stream_may_begin_before_zero(client: Connection) -> None:
+    song_NC = song(1.0)
+    assert_in_place(await separated(client, song_NC, start=-5000), song_NC, start=-5000)
+
+
+async def test_after_a_flush_the_stream_goes_on_anywhere(client: Connection) -> None:
+    song_NC, other_NC = song(1.0), song(1.5, seed=2)
+    call, _ = await begin(client)
+    heard = Heard()
+    listening = asyncio.create_task(listen(call, heard))
+    await send(call, heard, blocks(song_NC))
+    await call.write(live_pb2.LiveRequest(flush=live_pb2.LiveFlush()))
+    await send(call, heard, blocks(other_NC, start=7_000_000))
+    await call.done_writing()
+    await listening
+    assert_in_place(heard, other_NC, start=7_000_000, epoch=1)
+    alone = (await separated(client, other_NC, start=7_000_000)).stems()[1]
+    assert np.array_equal(heard.stems(epoch=1)[1], alone), "the past before a flush is audible after it"
+
+
+async def test_client_that_does_not_read_makes_the_server_wait_not_buffer(
+    server: RunningServer, client: Connection
+) -> None:
+    song_NC = np.tile(song(10.0), (12, 1))
+    call, _ = await begin(client)
+    memory = psutil.Process(server.process.pid).memory_info
+    before = memory().rss
+    heard = Heard()
+    sending = asyncio.create_task(send(call, heard, blocks(song_NC)))
+    await asyncio.sleep(4)
+    sent_before = heard.sent
+    await asyncio.sleep(2)
+    assert heard.sent == sent_before < len(song_NC), "a client that reads nothing could send all it had"
+    assert memory().rss - before < 24 * 2**20
+    listening = asyncio.create_task(listen(call, heard))
+    await asyncio.sleep(1)
+    assert heard.sent > sent_before
+    call.cancel()
+    for task in (sending, listening):
+        task.cancel()
+    await asyncio.gather(sending, listening, return_exceptions=True)
+
+
+async def test_latency_too_small_is_refused_with_one_that_is_possible(client: Connection) -> None:
+    call = client.live.Separate()
+    await call.write(opening(max_latency=duration_pb2.Duration(nanos=1_000_000)))
+    reason, metadata = await refusal(call)
+    assert reason == "LATENCY_NOT_POSSIBLE"
+    possible = duration_pb2.Duration()
+    possible.FromNanoseconds(round(float(metadata["possible_latency_s"]) * 1e9) + 1000)
+    call, ready = await begin(client, max_latency=possible)
+    assert ready.latency_samples / RATE <= possible.ToNanoseconds() / 1e9
+    call.cancel()
+
+
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        (live_pb2.LiveRequest(audio=audio_pb2.Block(num_samples=4, samples=b"123")), "INVALID_REQUEST"),
+        (opening(), "INVALID_REQUEST"),
+        (next(blocks(np.full((64, 2), np.inf, np.float32))), "INPUT_NOT_FINITE"),
+        (live_pb2.LiveRequest(update=live_pb2.LiveUpdate(quality={"refiner_steps": 9})), "LATENCY_NOT_POSSIBLE"),
+    ],
+)
+async def test_nonsense_in_a_session_ends_it_with_its_reason(
+    client: Connection, message: live_pb2.LiveRequest, reason: str
+) -> None:
+    call, _ = await begin(client)
+    await call.write(message)
+    assert (await refusal(call))[0] == reason
+
+
+async def test_quality_can_change_on_the_way(client: Connection) -> None:
+    song_NC = song(2.0)
+    call, _ = await begin(client)
+    heard = Heard()
+    listening = asyncio.create_task(listen(call, heard))
+    await send(call, heard, blocks(song_NC[:RATE]))
+    await call.write(live_pb2.LiveRequest(update=live_pb2.LiveUpdate(quality={"refiner_steps": 0})))
+    await send(call, heard, blocks(song_NC[RATE:], start=RATE))
+    await call.done_writing()
+    await listening
+    refined = (await separated(client, song_NC)).stems()[1]
+    changed = heard.stems()[1]
+    assert np.array_equal(changed[..., : RATE // 2], refined[..., : RATE // 2])
+    assert not np.array_equal(changed[..., -RATE // 2 :], refined[..., -RATE // 2 :])
+
+
+async def open_forty(client: Connection, calls: list[Any]) -> None:
+    while len(calls) < 40:
+        calls.append(client.live.Separate())
+        await calls[-1].write(opening())
+        await calls[-1].read()
+
+
+async def test_sessions_beyond_what_the_machine_holds_are_refused(client: Connection) -> None:
+    calls: list[Any] = []
+    try:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await open_forty(client, calls)
+        info = error_info(caught.value)
+        assert info is not None
+        assert info.reason == "TOO_MANY_LIVE_SESSIONS"
+        assert len(calls) > 1
+    finally:
+        for call in calls:
+            call.cancel()
+
+
+async def test_a_client_that_goes_away_leaves_its_place(server: RunningServer, client: Connection) -> None:
+    call, _ = await begin(client)
+    await send(call, Heard(), blocks(song(0.5)))
+    call.cancel()
+    for _ in range(50):
+        async with await connect(server.target) as other:
+            if other.info.open_live_sessions == 0:
+                return
+        await asyncio.sleep(0.1)
+    pytest.fail("the session is still open")
+
+
+async def test_live_is_not_late_because_of_bounces(client: Connection) -> None:
+    song_NC = song(6.0)
+    for seed in (1, 2):
+        await submit(client, song(20.0, seed=seed))
+    call, ready = await begin(client, max_latency=duration_pb2.Duration(seconds=3))
+    heard = Heard()
+    listening = asyncio.create_task(listen(call, heard))
+    await send(call, heard, blocks(song_NC), paced=True)
+    await call.done_writing()
+    await listening
+    assert heard.dropped == 0
+    assert_in_place(heard, song_NC)
+    assert all(sent <= start + ready.latency_samples for start, sent in heard.arrivals)
+
+
+async def test_engine_killed_in_a_session_is_told_and_every_sample_accounted_for(
+    tmp_path: Path, tiny_model_dir: Path
+) -> None:
+    song_NC = song(12.0)
+    with running_server(tmp_path / "home", tiny_model_dir) as server:
+        async with await connect(server.target) as client:
+            call, _ = await begin(client)
+            heard = Heard()
+            listening = asyncio.create_task(listen(call, heard))
+            sending = asyncio.create_task(send(call, heard, blocks(song_NC), paced=True))
+            await asyncio.sleep(2)
+            os.kill(client.info.engine_pid, signal.SIGKILL)
+            await sending
+            await call.done_writing()
+            await listening
+    kinds = live_pb2.LiveNotice
+    assert any(notice.kind == kinds.KIND_ENGINE_RESTARTED for notice in heard.notices)
+    holes = [(n.start_sample, n.num_samples) for n in heard.notices if n.kind == kinds.KIND_DROPPED]
+    spans = sorted([(start, stems_SCN.shape[2]) for _, start, stems_SCN in heard.runs] + holes)
+    expected = 0
+    for start, length in spans:
+        assert start == expected
+        expected = start + length
+    assert expected == len(song_NC)
+    for _, start, stems_SCN in heard.runs[-3:]:  # long after the engine came back, stems are whole again
+        sum_CN = stems_SCN.sum(axis=0, dtype=np.float64)
+        assert np.abs(sum_CN - song_NC[start : start + stems_SCN.shape[2]].T).max() < 2e-6
+
+
+async def test_shutdown_is_announced_before_it_happens(tmp_path: Path, tiny_model_dir: Path) -> None:
+    with running_server(tmp_path / "home", tiny_model_dir) as server:
+        async with await connect(server.target) as client:
+            call, _ = await begin(client)
+            await send(call, Heard(), blocks(song(0.05)))
+            server.process.send_signal(signal.SIGTERM)
+            response = await call.read()
+            assert response.notice.kind == live_pb2.LiveNotice.KIND_DRAINING
+            assert (await refusal(call))[0] == "SHUTTING_DOWN"
+        assert await asyncio.to_thread(server.process.wait, 8) == 0
