@@ -122,9 +122,9 @@ async def test_a_song_of_one_sample_is_a_song(server):
 
 async def test_live_stems_come_in_time_beside_two_bounces_and_sum_to_the_input(server):
     card = catalogue.find(MODEL).card
-    loaded = await server.engine.load(MODEL)
     jobs = [await server.bounce(name, song(40)) for name in "ab"]
-    costs = LiveCosts(window_s=loaded.live_window_s(1), blocking_s=0.0)
+    # Several times what it takes: tests share their machine with others, whose pauses are not ours to promise.
+    costs = LiveCosts(window_s=0.1, blocking_s=0.0)
     plan = plan_live(card, sample_rate_hz=44100, channels=2, block_samples=BLOCK, costs=costs, max_latency_s=None)
     live = LiveStream(LiveSession(plan, MODEL, SeparationSettings(1, 0)), server.scheduler, "live")
     audio_CN = song(5).T.copy()

@@ -222,7 +222,7 @@ def test_a_faster_machine_is_given_a_smaller_latency_and_never_more_load_than_it
 
 def test_latency_is_the_sum_of_its_parts():
     plan = plan_for(0.1, blocking_s=0.4)
-    assert plan.allowance_samples == round((0.4 + 2 * 0.115 + 0.03) * 48000)
+    assert plan.allowance_samples == round((0.4 + 2.5 * 0.115 + 0.05) * 48000)
     context = plan.hop_samples + plan.fade_samples + plan.lookahead_samples
     assert plan.latency_samples == context + plan.allowance_samples + 511
     assert plan.lookahead_samples == 24000

@@ -36,6 +36,7 @@ from pyserver.errors import StemlineError
 log = logging.getLogger(__name__)
 
 _LOWEST_PRIORITY = 19
+_RAISED_PRIORITY = -10
 
 
 def main(pipe: Connection, device: str, threads: int, warm_model: str | None) -> None:
@@ -124,14 +125,16 @@ def _start_lanes(outbox: _Outbox, backend: Backend) -> "dict[_Lane, queue.Simple
         return dict.fromkeys(_Lane, only)
     lanes: dict[_Lane, queue.SimpleQueue[Request]] = {lane: queue.SimpleQueue() for lane in _Lane}
     for lane, requests in lanes.items():
-        work = _slow_lane if lane is _Lane.BOUNCE else _lane
-        threading.Thread(target=work, args=(requests, outbox, backend), name=lane.value, daemon=True).start()
+        priority = _LOWEST_PRIORITY if lane is _Lane.BOUNCE else _RAISED_PRIORITY
+        arguments = (priority, requests, outbox, backend)
+        threading.Thread(target=_lane_of_priority, args=arguments, name=lane.value, daemon=True).start()
     return lanes
 
 
-def _slow_lane(requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Backend) -> None:
+def _lane_of_priority(priority: int, requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Backend) -> None:
     # Linux keeps priorities by thread, and compute threads that torch starts from this one inherit its own.
-    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _LOWEST_PRIORITY)
+    with contextlib.suppress(PermissionError):  # only some users may raise one; lowering is always allowed
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priority)
     _lane(requests, outbox, backend)
 
 

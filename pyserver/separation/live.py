@@ -22,8 +22,8 @@ HOPS_S = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 _FADE_S = 0.02
 _MOST_LOAD = 0.6  # share of its hop that computing a window may take: machines are never as idle as when measured
 _MOST_TOTAL_LOAD = 0.8  # of all sessions together
-_SLOWER = 2.0  # a window is allowed this many times its measured time,
-_OVERHEAD_S = 0.03  # and this for the way there and back
+_SLOWER = 2.5  # a window is allowed this many times its measured time,
+_OVERHEAD_S = 0.05  # and this for the way there and back
 _RESAMPLING = 1.15  # what windows at another rate cost more
 
 
