@@ -4,12 +4,12 @@ Axes: B batch, S stems, C channels, F bins, T frames. Losses are taken on spectr
 waveform's squared error, without an inverse STFT in every step.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from pyserver.diffusion.samplers import heun_step
 from pyserver.diffusion.scalings import consistency_scalings, edm_loss_weight, edm_scalings, per_item
 from pyserver.models.band_split import BandSplitModel
 from pyserver.models.interface import Features
@@ -111,17 +111,6 @@ def diffusion_loss(
     noisy = batch.start + per_item(sigma, batch.start) * noise_spectrum(batch.start, spec, length, generator)
     denoised = model.denoise_spectrum(noisy, sigma, batch.features, edm_scalings)
     return weighted_error(denoised, batch.clean, edm_loss_weight(sigma, sigma_data), spec.n_fft)
-
-
-Denoise = Callable[[Tensor, Tensor], Tensor]
-
-
-def heun_step(denoise: Denoise, x: Tensor, sigma: Tensor, sigma_next: Tensor) -> Tensor:
-    """One second-order step of the probability-flow ODE (Karras et al. 2022, algorithm 1); sigmas (B), none zero."""
-    slope = (x - denoise(x, sigma)) / per_item(sigma, x)
-    step = per_item(sigma_next - sigma, x)
-    ahead = x + step * slope
-    return x + step * (slope + (ahead - denoise(ahead, sigma_next)) / per_item(sigma_next, x)) / 2
 
 
 def consistency_loss(

@@ -120,4 +120,4 @@ def heun_step(denoise: Denoiser, x: Tensor, sigma: Tensor, sigma_next: Tensor) -
 
 
 def _per_batch(sigma: Tensor, x: Tensor) -> Tensor:
-    return sigma.to(x).expand(x.shape[0])
+    return sigma.to(x.real).expand(x.shape[0])  # x may be a complex spectrum, a level never is

@@ -70,7 +70,7 @@ class BandSplit(nn.Module):
 
     def __init__(self, bands: Sequence[tuple[int, int]], values: int, dim: int) -> None:
         super().__init__()
-        self.bands, self.values = tuple(bands), values
+        self.bands, self.values, self.dim = tuple(bands), values, dim
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(count, width * values, dim) / math.sqrt(width * values)) for count, width in bands
         )
@@ -83,7 +83,7 @@ class BandSplit(nn.Module):
             group = x_BTFV[:, :, low : low + count * width].reshape(batch * frames, count, width * self.values)
             parts.append(torch.baddbmm(bias, group.transpose(0, 1), weight))
             low += count * width
-        return torch.cat(parts).transpose(0, 1).unflatten(0, (batch, frames))
+        return torch.cat(parts).transpose(0, 1).reshape(batch, frames, -1, self.dim)
 
 
 class BandMerge(nn.Module):
@@ -128,7 +128,8 @@ class TimeMix(nn.Module):
     def forward(self, x_BTKD: Tensor) -> Tensor:
         gated = F.glu(self.expand(self.norm(x_BTKD)), dim=-1)
         mixed = self.conv(gated.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
-        return x_BTKD + self.project(F.silu(mixed))
+        change: Tensor = self.project(F.silu(mixed))
+        return x_BTKD + change
 
 
 class FrequencyMix(nn.Module):
@@ -148,7 +149,8 @@ class FrequencyMix(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).reshape(x_BTKD.shape)
         x_BTKD = x_BTKD + self.project(mixed)
-        return x_BTKD + self.feed(x_BTKD)
+        fed: Tensor = self.feed(x_BTKD)
+        return x_BTKD + fed
 
 
 class Trunk(nn.Module):
@@ -187,7 +189,8 @@ class SeparatorCore(nn.Module):
 
     def forward(self, mixture_BTFV: Tensor) -> tuple[Tensor, Tensor]:
         features = self.trunk(self.split(mixture_BTFV))
-        logits = self.merge(features).unflatten(-1, (self.stems, -1))
+        merged: Tensor = self.merge(features)
+        logits = merged.reshape(*merged.shape[:-1], self.stems, -1)
         return logits.softmax(dim=-2), features
 
 
@@ -213,7 +216,8 @@ class RefinerCore(nn.Module):
         angles = noise_B[:, None] * self.get_buffer("frequencies")
         scale, shift = self.noise(torch.cat([angles.sin(), angles.cos()], dim=-1))[:, None, None].chunk(2, dim=-1)
         h = (self.split(x_BTFV) + self.adapter(features_BTKD)) * (1 + scale) + shift
-        gains = self.merge(self.trunk(h)).unflatten(-1, self.shape)
+        merged: Tensor = self.merge(self.trunk(h))
+        gains = merged.reshape(*merged.shape[:-1], *self.shape)
         own, mixture = gains.unbind(-1)
         return torch.stack([(own + 2).sigmoid(), mixture], dim=-1)
 
@@ -247,7 +251,7 @@ class BandSplitModel(SeparationModel):
         edm = edm_scalings(sigma_B, self.config.sigma_data, self.config.sigma_min)
         chosen = scalings(sigma_B, self.config.sigma_data, self.config.sigma_min)
         seen = torch.cat([x_BSCFT.flatten(1, 2), mixture_BCFT], dim=1)
-        gains = self.refiner(compress(seen), edm.noise, trunk_BTKD).permute(5, 0, 3, 4, 2, 1)
+        gains: Tensor = self.refiner(compress(seen), edm.noise, trunk_BTKD).permute(5, 0, 3, 4, 2, 1)
         clean = gains[0] * x_BSCFT + gains[1] * mixture_BCFT[:, None]
         raw = (clean - per_item(edm.skip, x_BSCFT) * x_BSCFT) / per_item(edm.out, x_BSCFT)
         return per_item(chosen.skip, x_BSCFT) * x_BSCFT + per_item(chosen.out, x_BSCFT) * raw

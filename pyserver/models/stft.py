@@ -28,7 +28,7 @@ def stft(x: Tensor, spec: StftSpec) -> Tensor:
         center=True,
         return_complex=True,
     )
-    return flat.unflatten(0, x.shape[:-1])
+    return flat.reshape(*x.shape[:-1], *flat.shape[1:])
 
 
 def istft(x: Tensor, spec: StftSpec, length: int) -> Tensor:
@@ -37,4 +37,4 @@ def istft(x: Tensor, spec: StftSpec, length: int) -> Tensor:
     flat = torch.istft(
         x.reshape(-1, *x.shape[-2:]), spec.n_fft, spec.hop_length, spec.win_length, window, center=True, length=length
     )
-    return flat.unflatten(0, x.shape[:-2])
+    return flat.reshape(*x.shape[:-2], length)

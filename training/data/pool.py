@@ -75,14 +75,14 @@ class StemPool:
 
     @property
     def seconds(self) -> float:
-        return sum(track.shape[1] for track in self.tracks) / 44100
+        return float(sum(track.shape[1] for track in self.tracks)) / 44100
 
     def meta(self, index: int) -> dict[str, object]:
         return json.loads((self.folder / self.names[index] / "meta.json").read_text())  # type: ignore[no-any-return]
 
 
 def _cut(track: Int16, stem: slice | int, start: int, samples: int) -> npt.NDArray[np.float32]:
-    return track[stem, start : start + samples].astype(np.float32) / 32768
+    return np.multiply(track[stem, start : start + samples], 1 / 32768, dtype=np.float32)
 
 
 def _start(track: Int16, samples: int, rng: np.random.Generator) -> int:
