@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -464,6 +466,36 @@ async def test_a_full_disk_fails_the_job_clearly_and_it_goes_on_when_there_is_ro
     assert job.state is JobState.SUCCEEDED
     assert digests(tmp_path, job) == undisturbed
     assert len(engine.computed) <= WINDOWS - 1 + 3
+    await runner.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    place = tmp_path / "disk"
+    place.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", place], capture_output=True).returncode:
+        pytest.skip("mounting a small tmpfs needs root")
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+@pytest.mark.asyncio
+async def test_a_disk_that_others_fill_while_a_job_runs(small_disk, undisturbed):
+    root = small_disk / "jobs"
+    runner = make_runner(root, Arithmetic())
+    with pytest.raises(DiskFull, match="are free"):
+        await runner.create("far too long", spec(num_samples=10 * len(SONG)))
+    job = await runner.create("r", spec())
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(shutil.disk_usage(small_disk).free - 400_000))
+    await runner.append_input(job.job_id, 0, DATA)
+    job = await ended(runner, job.job_id)
+    assert (job.state, job.problem.reason) == (JobState.FAILED, "DISK_FULL")
+    assert int(job.problem.metadata["free_bytes"]) < 100_000
+    ballast.unlink()
+    await runner.create("r", spec())
+    job = await ended(runner, job.job_id)
+    assert digests(root, job) == undisturbed
     await runner.close()
 
 

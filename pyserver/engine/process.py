@@ -157,7 +157,7 @@ class EngineProcess:
         self._pending[call_id] = pending
         if self._child and self._child.ready.done():
             self._child.outbox.put(Request(call_id, call))
-        elif self._restarting is None:
+        elif self._child is None and self._restarting is None:
             self._restarting = asyncio.create_task(self._restart())
         try:
             return await pending.answer
