@@ -1,5 +1,7 @@
 """`bounce` as a user meets it: real processes, a real server, an untrained model. Every bad input has its own words."""
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -11,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_tools import OUTPUTS, Home, copy_models, noise, read, song, stop, wait_until
+from stems.v1 import audio_pb2, bounce_pb2
 
 from pyserver.cli.exits import Exit
+from pyserver.service import channel
 
 
 @pytest.fixture(scope="module")
@@ -360,3 +364,24 @@ def test_full_disk_of_the_server_is_told(lone_home: Home, tmp_path: Path, tiny_d
     result = user.run("bounce", song(tmp_path / "a.wav", noise(2)), "-o", tmp_path / "out", "--cpu")
     assert result.returncode == Exit.DISK_FULL, result.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_quiet_stream_is_not_closed_for_its_pings(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model may need minutes for a window; gRPC's server counts the pings meanwhile and hangs up on too many."""
+    for name, value in home.environment.items():
+        monkeypatch.setenv(name, value)
+
+    async def watch_in_silence() -> None:
+        async with await channel.connect() as connection:
+            audio = audio_pb2.AudioSpec(sample_rate_hz=44100, channels=2)
+            request = bounce_pb2.CreateJobRequest(request_id="quiet", audio=audio, num_samples=1000)
+            job = await connection.bounce.CreateJob(request)
+            events = connection.bounce.WatchJob(bounce_pb2.WatchJobRequest(job_id=job.job_id))
+            await events.read()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(events.read(), 4.5 * channel.PING_S)
+                raise AssertionError("the stream ended")
+            await connection.bounce.DeleteJob(bounce_pb2.DeleteJobRequest(job_id=job.job_id))
+
+    asyncio.run(watch_in_silence())

@@ -60,8 +60,11 @@ class LiveArgs(ServerArgs):
 def live(args: LiveArgs) -> int:
     """Separate what comes in through the sound card and play the chosen stems."""
     if args.list_devices:
-        for line in devices():
+        found = devices()
+        for line in found:
             console.stdout.print(line)
+        if not found:
+            console.say("there are no sound devices")
         return Exit.OK
     if args.null == SILENCE and args.seconds is None:
         raise UsageError("--null silence has no end: give --seconds")
@@ -107,6 +110,13 @@ class _Source:
         self.sample_rate_hz = self.file.sample_rate_hz if self.file else args.rate
         self.channels = self.file.channels if self.file else self.card.channels if self.card else 2
 
+    @property
+    def num_samples(self) -> int:
+        """How much there will be; where nobody knows, more than a plain WAV could hold, which makes it an RF64."""
+        if self._args.seconds is not None:
+            return round(self._args.seconds * self.sample_rate_hz)
+        return self.file.num_samples if self.file else 1 << 32
+
     def blocks(self, tail_samples: int) -> Iterator[Block]:
         """The null device's input, whole blocks, then silence until the last of it has been played."""
         size = self._args.block
@@ -138,8 +148,7 @@ async def _session(connection: Connection, settings: LiveSettings, source: _Sour
         _say_ready(ready.latency_samples / settings.sample_rate_hz, ready.device, args.stems or ", ".join(ready.stems))
         recorder = None
         if args.record is not None:
-            seconds = args.seconds or (source.file.num_samples / source.sample_rate_hz if source.file else 0.0)
-            size = round(seconds * source.sample_rate_hz) + ready.latency_samples
+            size = source.num_samples + ready.latency_samples
             recorder = closing.enter_context(AudioWriter(args.record, source.sample_rate_hz, source.channels, size))
         playing = asyncio.create_task(_play(client, source, recorder, args))
         closing.callback(playing.cancel)

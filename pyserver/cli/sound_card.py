@@ -47,6 +47,8 @@ class SoundCard:
         self._module = sounddevice()
         self._devices = (_named(source), _named(sink))
         self._rate, self._block = sample_rate_hz, block_samples
+        if not devices():
+            raise NoSoundDevice("this machine has no sound devices; to try without: --null FILE --record FILE")
         try:
             found_in = self._module.query_devices(self._devices[0], "input")
             found_out = self._module.query_devices(self._devices[1], "output")

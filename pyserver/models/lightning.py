@@ -44,6 +44,7 @@ _OTHER_COPIES = {
 }
 _STAGE_TITLES = {"det": "separator", "diffusion": "diffusion refiner", "cd": "consistency refiner"}
 _STAGE_SUFFIXES = {"det": "-separator", "diffusion": "-diffusion", "cd": ""}
+_LEVEL_NOTE = "reference_rms estimates the level of the training mixtures, which the authors do not state."
 
 
 class KeysDoNotFit(StemlineError):
@@ -226,7 +227,7 @@ def _card(name: str, plan: ImportPlan, sha256: str, options: ImportOptions) -> M
         sha256={WEIGHTS_FILE: sha256},
         training_data=facts.training_data if full_size else "",
         quality={"as_published": facts.quality[stage]} if full_size else {},
-        notes=f"Imported from {options.source}." if options.source else "",
+        notes=" ".join(filter(None, [f"Imported from {options.source}." if options.source else "", _LEVEL_NOTE])),
     )
 
 
