@@ -357,3 +357,20 @@ async def test_shutdown_is_announced_before_it_happens(tmp_path: Path, tiny_mode
             assert response.notice.kind == live_pb2.LiveNotice.KIND_DRAINING
             assert (await refusal(call))[0] == "SHUTTING_DOWN"
         assert await asyncio.to_thread(server.process.wait, 8) == 0
+
+
+async def test_a_client_that_does_not_read_cannot_hold_up_the_shutdown(tmp_path: Path, tiny_model_dir: Path) -> None:
+    with running_server(tmp_path / "home", tiny_model_dir) as server:
+        async with await connect(server.target) as client:
+            call, _ = await begin(client)
+            heard = Heard()
+            sending = asyncio.create_task(send(call, heard, blocks(song(60.0))))
+            sent = -1
+            while sent != heard.sent:
+                sent = heard.sent
+                await asyncio.sleep(1)
+            assert not sending.done()
+            server.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(server.process.wait, 8) == 0
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)

@@ -1,6 +1,7 @@
 """What Prometheus may know: on loopback, and only if a port is given."""
 
 import math
+import time
 from collections import Counter as Tally
 from collections.abc import Iterable, Iterator
 from threading import Thread
@@ -44,6 +45,8 @@ class MeteredScheduler(Scheduler):
         kind = "live" if math.isfinite(deadline) else "bounce"
         self._windows_total.labels(kind).inc()
         self._compute_total.labels(kind).inc(result.compute_s)
+        if time.monotonic() > deadline:
+            self._late_total.inc()
         return result
 
 

@@ -175,10 +175,9 @@ class Server:
         """Drains: no new calls, live sessions are told, jobs stop at a window's border, then everything is closed."""
         self._core.draining.set()
         await self._health.enter_graceful_shutdown()
-        await self._live.notify(live_pb2.LiveNotice.KIND_DRAINING, "the server is shutting down")
-        calls_ended = asyncio.create_task(self._end_calls())
-        await self._runner.close()
-        await calls_ended
+        told = self._live.notify(live_pb2.LiveNotice.KIND_DRAINING, "the server is shutting down")
+        # At the same time: a client that does not read would keep us from telling it until its call is ended.
+        await asyncio.gather(told, self._end_calls(), self._runner.close())
         await self.abandon()
 
     async def _end_calls(self) -> None:
