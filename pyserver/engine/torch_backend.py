@@ -36,7 +36,10 @@ class TorchBackend:
         self._torch_device = pick_device(device)
         self._threads = threads or usable_cores()
         torch.set_num_threads(self._threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        if self._torch_device.type == "cuda":  # on a CPU the operators we use are deterministic as they are
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(True, warn_only=True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         self._models: dict[str, tuple[Pipeline, LoadedModel]] = {}
         self._lock = threading.Lock()  # loading only; windows of two lanes run at the same time
 
@@ -93,9 +96,9 @@ class TorchBackend:
         with _translated_errors(where):
             result = pipeline.run(request)
             if not np.isfinite(result.stems_SCN).all() and self._torch_device.type == "cuda":
-                # Reduced precision inside matrix products can overflow where float32 does not.
-                torch.set_float32_matmul_precision("highest")
-                result = pipeline.run(request)
+                # TensorFloat-32, cuDNN's default for convolutions, can fail where float32 does not.
+                with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                    result = pipeline.run(request)
         if not np.isfinite(result.stems_SCN).all():
             raise ModelOutputNotFinite(
                 f"the model gave samples that are no numbers: {where}", model=request.model, position=request.position
