@@ -3,21 +3,26 @@
 import asyncio
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from pyserver.engine.errors import EngineClosed, EngineCrashed, GpuNotAvailable, ModelOutputNotFinite
 from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
 from pyserver.engine.process import EngineConfig, EngineProcess
+from pyserver.models import catalogue
+from pyserver.models.card import ModelCard
 from pyserver.models.catalogue import ChecksumMismatch, ModelNotFound
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.usefixtures("tiny_models")]
@@ -154,9 +159,20 @@ async def test_an_unknown_model_is_an_error_with_a_suggestion():
 
 
 @pytest.mark.asyncio
-async def test_weights_that_were_tampered_with_are_refused(tiny_model_dir, tmp_path, monkeypatch):
-    import shutil
+async def test_a_model_that_is_imported_again_is_used_from_the_next_window_on(tiny_model_dir, tmp_path, monkeypatch):
+    place = tmp_path / "models" / "stemline-small"
+    shutil.copytree(tiny_model_dir / "stemline-small", place)
+    monkeypatch.setenv("STEMLINE_MODELS", str(tmp_path / "models"))
+    async with running() as engine:
+        before = digest(await engine.run(window()))
+        other = ModelCard.load(tiny_model_dir / "tiny-two" / "card.json")
+        shutil.copy(tiny_model_dir / "tiny-two" / "model.safetensors", place)
+        (place / "card.json").write_text(replace(other, name="stemline-small").to_json())
+        assert digest(await engine.run(window())) != before
 
+
+@pytest.mark.asyncio
+async def test_weights_that_were_tampered_with_are_refused(tiny_model_dir, tmp_path, monkeypatch):
     shutil.copytree(tiny_model_dir, tmp_path / "models")
     weights = tmp_path / "models" / "stemline-small" / "model.safetensors"
     content = bytearray(weights.read_bytes())
@@ -170,14 +186,6 @@ async def test_weights_that_were_tampered_with_are_refused(tiny_model_dir, tmp_p
 
 @pytest.mark.asyncio
 async def test_a_model_that_gives_no_numbers_is_an_error_that_names_the_window(tiny_model_dir, tmp_path, monkeypatch):
-    import shutil
-    from dataclasses import replace
-
-    from safetensors.torch import load_file, save_file
-
-    from pyserver.models import catalogue
-    from pyserver.models.card import ModelCard
-
     broken = tmp_path / "models" / "stemline-small"
     shutil.copytree(tiny_model_dir / "stemline-small", broken)
     tensors = load_file(broken / "model.safetensors")

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,19 @@ from pyserver.models.interface import SeparationModel
 _LIVE_RUNS = 3
 
 
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    pipeline: Pipeline
+    info: LoadedModel
+    card_path: Path
+    card_changed_ns: int
+
+    @property
+    def is_current(self) -> bool:
+        """False once the model has been imported again: its card is always written anew."""
+        return _changed_ns(self.card_path) in (self.card_changed_ns, 0)
+
+
 class TorchBackend:
     """Models of the catalogue on one device, loaded when first asked for and kept until they are unloaded."""
 
@@ -40,7 +53,7 @@ class TorchBackend:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self._models: dict[str, tuple[Pipeline, LoadedModel]] = {}
+        self._models: dict[str, _Loaded] = {}
         self._lock = threading.Lock()  # loading only; windows of two lanes run at the same time
 
     @property
@@ -66,17 +79,23 @@ class TorchBackend:
     def load(self, model: str, *, measure: bool) -> LoadedModel:
         """Raises what the catalogue raises, UnknownArchitecture, ModelNotLoadable, EngineOutOfMemory."""
         with self._lock, _translated_errors(f"loading model {model}"):
-            installed = catalogue.find(model)
             known = self._models.get(model)
-            if known is None or known[1].weights_sha256 != installed.card.weights_sha256:
-                catalogue.verify(installed)
-                pipeline = Pipeline(_read_network(installed), installed.card, self._torch_device)
-                known = pipeline, _unmeasured(installed.card)
-                pipeline.run(_probe(installed.card, installed.card.live_window_samples, _default_steps(installed.card)))
-            if measure and not known[1].measured:
-                known = known[0], measured(known[0], installed.card)
+            if known is None or not known.is_current:
+                known = self._read(catalogue.find(model))
+            if measure and not known.info.measured:
+                known = replace(known, info=measured(known.pipeline, known.pipeline.card))
             self._models[model] = known
-            return known[1]
+            return known.info
+
+    def _read(self, installed: catalogue.InstalledModel) -> _Loaded:
+        """Verified, loaded and warm."""
+        card_path = installed.directory / catalogue.CARD_FILE
+        changed_ns = _changed_ns(card_path)
+        catalogue.verify(installed)
+        card = installed.card
+        pipeline = Pipeline(_read_network(installed), card, self._torch_device)
+        pipeline.run(_probe(card, card.live_window_samples, _default_steps(card)))
+        return _Loaded(pipeline, _unmeasured(card), card_path, changed_ns)
 
     def unload(self, model: str) -> None:
         with self._lock:
@@ -89,9 +108,7 @@ class TorchBackend:
         return [self._separate(request) for request in requests]
 
     def _separate(self, request: WindowRequest) -> WindowResult:
-        if request.model not in self._models:
-            self.load(request.model, measure=False)
-        pipeline, _ = self._models[request.model]
+        pipeline = self._pipeline(request.model)
         where = f"window at sample {request.position} with model {request.model}"
         with _translated_errors(where):
             result = pipeline.run(request)
@@ -104,6 +121,11 @@ class TorchBackend:
                 f"the model gave samples that are no numbers: {where}", model=request.model, position=request.position
             )
         return result
+
+    def _pipeline(self, model: str) -> Pipeline:
+        while (known := self._models.get(model)) is None or not known.is_current:
+            self.load(model, measure=False)
+        return known.pipeline
 
 
 def pick_device(name: str) -> torch.device:
@@ -164,6 +186,14 @@ def _read_network(installed: catalogue.InstalledModel) -> SeparationModel:
             f"the weights of model {installed.card.name} do not fit its network: {error}", model=installed.card.name
         ) from error
     return network.eval()
+
+
+def _changed_ns(path: Path) -> int:
+    """When a file was last written; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _default_steps(card: ModelCard) -> int:
