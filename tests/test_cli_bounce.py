@@ -336,6 +336,28 @@ def test_killed_server_is_told_at_once_and_the_same_command_goes_on(lone_home: H
         assert same[0] == same[1]
 
 
+def test_server_that_is_shut_down_is_replaced(lone_home: Home, tmp_path: Path) -> None:
+    source = long_song(tmp_path / "a.wav")
+    with lone_home.server() as server:
+        process = lone_home.start("bounce", source, "-o", tmp_path / "out", "--cpu")
+        wait_until(lambda: done_samples(lone_home) > 0)
+        stop(server)
+        _, errors = process.communicate(timeout=120)
+    assert process.returncode == Exit.OK, errors
+    assert "going on with another one" in errors
+    require_whole(source, tmp_path / "out" / "a")
+
+
+def test_two_bounces_without_a_server_share_one(lone_home: Home, tmp_path: Path) -> None:
+    sources = [song(tmp_path / name, noise(1)) for name in ("a.wav", "b.wav")]
+    both = [lone_home.start("bounce", source, "-o", tmp_path / "out", "--cpu") for source in sources]
+    results = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [Exit.OK, Exit.OK], results
+    for source in sources:
+        require_whole(source, tmp_path / "out" / source.stem)
+    assert not (lone_home.path / "run" / "server.json").exists()
+
+
 @pytest.fixture
 def tiny_disk(tmp_path: Path) -> Iterator[Path]:
     place = tmp_path / "disk"
@@ -354,8 +376,9 @@ def test_full_disk_is_told_and_leaves_nothing_and_the_work_is_kept(home: Home, t
     assert "no space left" in result.stderr
     assert not [path for path in tiny_disk.rglob("*") if path.is_file()]
     assert succeeded(home) == before + 1
-    assert home.run("bounce", source, "-o", tmp_path / "out").returncode == Exit.OK
-    require_whole(source, tmp_path / "out" / "a")
+    subprocess.run(["mount", "-o", "remount,size=16m", str(tiny_disk)], check=True)
+    assert home.run("bounce", source, "-o", tiny_disk).returncode == Exit.OK
+    require_whole(source, tiny_disk / "a")
     assert succeeded(home) == before
 
 

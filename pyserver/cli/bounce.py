@@ -1,7 +1,7 @@
 """`bounce`: songs in, stems out, through a server's Bounce service.
 
-A job is named by what goes into it (the audio's hash, model, weights, settings), so the same command finds the job that
-an earlier one began, whatever became of that command or of the server.
+A job is named by what goes into it (the audio's hash, model, weights, settings) and where its stems go, so the same
+command finds the job that an earlier one began, whatever became of that command or of the server.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ import hashlib
 import json
 import signal
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ from stems.v1 import audio_pb2, bounce_pb2, models_pb2
 
 from pyserver.audio.files import AudioFile, Block
 from pyserver.cli import console, songs
-from pyserver.cli.client import ServerArgs, ServerLost, described_model, losing_server, server_for
+from pyserver.cli.client import ServerArgs, ServerLost, UsageError, described_model, losing_server, server_for
 from pyserver.cli.exits import Exit, exit_code
 from pyserver.cli.songs import Song
 from pyserver.cli.stem_files import RESIDUAL, save_stems
@@ -32,6 +33,7 @@ from pyserver.separation.errors import StemUnknown
 from pyserver.service.channel import CHUNK_BYTES, Connection, UntrustedServer, remote_error
 
 _CANCEL_LIMIT_S = 5.0
+_RETRY_S = 0.3
 _ENDS_THE_BATCH = {ServerLost.reason, UntrustedServer.reason, "DISK_FULL", "WRONG_TOKEN", "MISSING_TOKEN"}
 
 
@@ -72,7 +74,7 @@ class _Work:
 def bounce(args: BounceArgs) -> int:
     """Separate songs into stems."""
     if not args.songs:
-        raise songs.NoAudioFound("no songs were given")
+        raise UsageError("no songs were given; see stemline bounce --help")
     try:
         return asyncio.run(_bounce(args))
     except asyncio.CancelledError:  # SIGTERM; Ctrl-C arrives as KeyboardInterrupt
@@ -87,17 +89,35 @@ async def _bounce(args: BounceArgs) -> int:
     failures = list(problems)
     for problem in problems:
         console.say(f"stemline bounce: {problem}")
-    if found:
-        async with server_for(args, args.model) as connection:
-            model = await described_model(connection, args.model)
-            work = _Work(connection, model, _wanted_stems(args.stems, model), args)
-            outputs = (*work.stems, RESIDUAL)
-            if args.skip_done:
-                found = [song for song in found if not song.is_done(outputs, args.format)]
-            if not args.overwrite:
-                songs.require_free(found, outputs, args.format)
-            failures += await _bounce_all(work, found)
+    remaining: deque[Song] | None = None
+    while found and (remaining is None or remaining):
+        try:
+            async with server_for(args, args.model) as connection:
+                work = await _prepared(connection, args)
+                if remaining is None:
+                    remaining = _free_to_write(work, found)
+                await _bounce_all(work, remaining, failures)
+        except ServerLost as error:
+            # Other people's servers may be shut down in mid-work; a dead one is for the user to hear of.
+            if not error.shut_down or args.server is not None:
+                raise
+            console.say("the server was shut down; going on with another one")
+            await asyncio.sleep(_RETRY_S)
     return exit_code(failures[0].reason) if failures else Exit.OK
+
+
+async def _prepared(connection: Connection, args: BounceArgs) -> _Work:
+    model = await described_model(connection, args.model)
+    return _Work(connection, model, _wanted_stems(args.stems, model), args)
+
+
+def _free_to_write(work: _Work, found: Sequence[Song]) -> deque[Song]:
+    """The songs to be done. Raises OutputExists before any work."""
+    outputs, args = (*work.stems, RESIDUAL), work.args
+    wanted = [song for song in found if not (args.skip_done and song.is_done(outputs, args.format))]
+    if not args.overwrite:
+        songs.require_free(wanted, outputs, args.format)
+    return deque(wanted)
 
 
 def _cancel_on_sigterm() -> None:
@@ -115,35 +135,35 @@ def _wanted_stems(given: str, model: models_pb2.Model) -> tuple[str, ...]:
     return tuple(stem for stem in model.stems if stem in wanted or not wanted)
 
 
-async def _bounce_all(work: _Work, found: Sequence[Song]) -> list[StemlineError]:
-    """One song after another; what is wrong with one does not keep the others from being done."""
-    failures: list[StemlineError] = []
+async def _bounce_all(work: _Work, remaining: deque[Song], failures: list[StemlineError]) -> None:
+    """One after another. What is wrong with one is told and noted, and does not keep the others from being done."""
+    count = len(remaining)
     with console.separation_progress() as progress:
-        for number, song in enumerate(found, 1):
-            label = song.source.name if len(found) == 1 else f"{number}/{len(found)} {song.source.name}"
+        while remaining:
+            song = remaining[0]
+            number = count - len(remaining) + 1
+            label = song.source.name if count == 1 else f"{number}/{count} {song.source.name}"
             task = progress.add_task(label, total=None, speed="", left="")
             try:
-                for path in await _Bounce(work, song, progress, task).run():
+                for path in await _Bounce(work, song, progress, task, label).run():
                     console.stdout.print(str(path))
             except StemlineError as error:
                 if error.reason in _ENDS_THE_BATCH:
                     raise
-                console.say(
-                    f"stemline bounce: {error}" if str(song.source) in str(error) else f"{song.source}: {error}"
-                )
+                named = "" if str(song.source) in str(error) else f"{song.source}: "
+                console.say(f"stemline bounce: {named}{error}")
                 failures.append(error)
             finally:
                 progress.remove_task(task)
-    return failures
+            remaining.popleft()
 
 
 class _Bounce:
     """One song on its way through the server."""
 
-    def __init__(self, work: _Work, song: Song, progress: Progress, task: TaskID) -> None:
-        self._work, self._song, self._progress, self._task = work, song, progress, task
+    def __init__(self, work: _Work, song: Song, progress: Progress, task: TaskID, label: str) -> None:
+        self._work, self._song, self._progress, self._task, self._label = work, song, progress, task, label
         self._stub = work.connection.bounce
-        self._label = progress.tasks[progress.task_ids.index(task)].description
 
     async def run(self) -> list[Path]:
         """The finished files. Cancelled, it cancels the job and leaves no file."""
@@ -174,7 +194,7 @@ class _Bounce:
             quality.refiner_steps = args.steps
         settings = (model.name, model.weights_sha256, args.steps, args.seed, self._work.stems)
         shape = (audio.sample_rate_hz, audio.channels, audio.num_samples)
-        name = json.dumps((digest.hexdigest(), shape, settings))
+        name = json.dumps((digest.hexdigest(), shape, settings, str(self._song.directory.absolute())))
         return bounce_pb2.CreateJobRequest(
             request_id="bounce-" + hashlib.sha256(name.encode()).hexdigest(),
             model=model.name,

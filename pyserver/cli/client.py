@@ -28,6 +28,7 @@ from pyserver.service.channel import (
     Connection,
     ServerUnreachable,
     Target,
+    call_error,
     connect,
     find_server,
     remote_error,
@@ -37,7 +38,9 @@ from pyserver.service.channel import (
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 20.0
 _POLL_S = 0.05
+_RETRY_S = 0.3
 _LOG_LINES = 12
+_SHUTTING_DOWN = "SHUTTING_DOWN"
 
 
 class UsageError(StemlineError):
@@ -45,7 +48,15 @@ class UsageError(StemlineError):
 
 
 class ServerLost(StemlineError):
+    """The server is gone in the middle of the work. `shut_down`: it said so; else it died."""
+
     reason = "SERVER_LOST"
+
+    def __init__(self, doing: str, *, shut_down: bool) -> None:
+        super().__init__(
+            f"the server went away while {doing}; run the same command again: it goes on where this one stopped"
+        )
+        self.shut_down = shut_down
 
 
 class ServerDidNotStart(StemlineError):
@@ -81,14 +92,21 @@ async def server_for(args: ServerArgs, model: str | None) -> AsyncIterator[Conne
             await _until_ready(connection, None)
             yield connection
         return
-    running = await _running()
-    if running is not None:
-        async with running:
-            await _until_ready(running, None)
-            yield running
-        return
-    async with _started(args, model or catalogue.DEFAULT_MODEL) as connection:
-        yield connection
+    until = time.monotonic() + START_LIMIT_S
+    while time.monotonic() < until:
+        running = await _running()
+        if running is not None:
+            async with running:
+                await _until_ready(running, None)
+                yield running
+            return
+        catalogue.find(model or catalogue.DEFAULT_MODEL)  # a wrong name is told at once, not after a start
+        async with _started(args, model or catalogue.DEFAULT_MODEL) as connection:
+            if connection is not None:
+                yield connection
+                return
+        await asyncio.sleep(_RETRY_S)
+    raise ServerDidNotStart(f"another server neither got ready nor made room within {START_LIMIT_S:.0f} s")
 
 
 @contextlib.contextmanager
@@ -98,11 +116,9 @@ def losing_server(doing: str) -> Iterator[None]:
         with remote_errors():
             yield
     except StemlineError as error:
-        if error.reason not in (ServerUnreachable.reason, "SHUTTING_DOWN"):
+        if error.reason not in (ServerUnreachable.reason, _SHUTTING_DOWN):
             raise
-        raise ServerLost(
-            f"the server went away while {doing}; run the same command again: it goes on where this one stopped"
-        ) from error
+        raise ServerLost(doing, shut_down=error.reason == _SHUTTING_DOWN) from error
 
 
 async def described_model(connection: Connection, name: str | None) -> models_pb2.Model:
@@ -138,8 +154,8 @@ async def _running() -> Connection | None:
 
 
 @asynccontextmanager
-async def _started(args: ServerArgs, model: str) -> AsyncIterator[Connection]:
-    catalogue.find(model)  # a wrong name is told at once, not after a start
+async def _started(args: ServerArgs, model: str) -> AsyncIterator[Connection | None]:
+    """A server of our own, stopped in the end; None if somebody else's was faster or has not quite gone yet."""
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
             *_command(args, model),
@@ -151,6 +167,9 @@ async def _started(args: ServerArgs, model: str) -> AsyncIterator[Connection]:
         )
         try:
             connection = await _first_connection(process, log)
+            if connection is None:
+                yield None
+                return
             async with connection:
                 await _until_ready(connection, (process, log))
                 yield connection
@@ -169,19 +188,16 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
 
 
-async def _first_connection(process: asyncio.subprocess.Process, log: IO[bytes]) -> Connection:
+async def _first_connection(process: asyncio.subprocess.Process, log: IO[bytes]) -> Connection | None:
     until = time.monotonic() + START_LIMIT_S
     while time.monotonic() < until:
-        if process.returncode == Exit.SERVER_ALREADY_RUNNING:  # somebody else was faster: theirs will do
-            connection = await _running()
-            if connection is not None:
-                return connection
-        elif process.returncode is not None:
+        if process.returncode == Exit.SERVER_ALREADY_RUNNING:
+            return None
+        if process.returncode is not None:
             raise _failure(process.returncode, log)
-        else:
-            record = paths.read_server_record()
-            if record is not None and record.pid == process.pid:
-                return await connect()
+        record = paths.read_server_record()
+        if record is not None and record.pid == process.pid:
+            return await connect()
         await asyncio.sleep(_POLL_S)
     raise ServerDidNotStart(f"the server was not ready after {START_LIMIT_S:.0f} s:\n{_tail(log)}")
 
@@ -191,12 +207,17 @@ async def _until_ready(connection: Connection, own: tuple[asyncio.subprocess.Pro
     until, told = time.monotonic() + START_LIMIT_S, False
     stub = health_pb2_grpc.HealthStub(connection.channel)
     while time.monotonic() < until:
-        if own is not None and own[0].returncode not in (None, Exit.SERVER_ALREADY_RUNNING):
-            raise _failure(own[0].returncode, own[1])
-        with contextlib.suppress(grpc.aio.AioRpcError):
+        try:
             answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=5.0)
+        except grpc.aio.AioRpcError as error:
+            if own is None:
+                raise call_error(error, connection.target.address) from error
+            await asyncio.sleep(_POLL_S)  # it is going down; its exit code will tell why
+        else:
             if answer.status == health_pb2.HealthCheckResponse.SERVING:
                 return
+        if own is not None and own[0].returncode is not None:
+            raise _failure(own[0].returncode, own[1])
         if own is None and not told:
             say("waiting for the server to get ready")
             told = True
