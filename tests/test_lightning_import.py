@@ -431,3 +431,36 @@ def test_every_kind_of_tensor_is_read_exactly(home: Path) -> None:
             assert stored.shape == tuple(tensor.shape)
             raw = tensor.detach().contiguous().flatten().view(torch.uint8).numpy().tobytes()
             assert archive.read(stored) == raw
+
+
+def with_pickle(home: Path, data: bytes) -> Path:
+    """A checkpoint with this in place of its pickle."""
+    path, hostile = save(home / "model.ckpt", {"model.unet.weight": torch.zeros(4)}), home / "hostile.ckpt"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(hostile, "w") as new:
+        for info in old.infolist():
+            new.writestr(info.filename, data if info.filename.endswith("data.pkl") else old.read(info))
+    return hostile
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x80\x02]r\xff\xff\xff\xff.",  # a memo of four thousand million entries
+        b"\x80\x02c__main__\nNo\n)\x81}b.",
+        b"\x80\x02cbuiltins\ngetattr\n(cos\nsystem\nX\x01\x00\x00\x00at R.",
+        b"\x80\x02.",
+        b"",
+    ],
+)
+def test_malformed_pickle_is_refused_in_no_time(home: Path, data: bytes) -> None:
+    with pytest.raises(NotACheckpoint):
+        import_checkpoint(with_pickle(home, data), ImportOptions())
+
+
+def test_hyper_parameters_may_refer_to_each_other_without_end(home: Path) -> None:
+    nested: list[Any] = [UNET]
+    for _ in range(60):
+        nested = [nested, nested]
+    nested.append(nested)
+    path = save(home / "model.ckpt", lightning_state("dicose_unet", "det")[0], {"nested": nested})
+    assert import_checkpoint(path, ImportOptions()).card.config["separator"]["attention_heads"] == 2

@@ -19,7 +19,6 @@ Config = dict[str, Any]
 
 _HIDDEN_IN_UNET = ("resnet_groups", "attention_heads", "attention_features", "use_skip_scale")
 _HIDDEN_IN_BS_ROFORMER = ("stft_hop_length",)
-_MAX_DEPTH = 40
 
 
 class UnknownNetwork(StemlineError):
@@ -80,28 +79,31 @@ def _first(*values: Any) -> Any:
 def find_value(tree: Any, name: str) -> Any:
     """The one value that `tree` has under `name`, at whatever depth; None if it has none, or several that differ."""
     found: list[Any] = []
-    for value in _values(tree, name, _MAX_DEPTH):
+    for value in _values(tree, name):
         plain = list(value) if isinstance(value, tuple) else value
         if plain not in found:
             found.append(plain)
     return found[0] if len(found) == 1 else None
 
 
-def _values(tree: Any, name: str, depth: int) -> Iterator[Any]:
-    if depth == 0:
-        return
-    match tree:
-        case Mapping():
-            if isinstance(tree.get(name), bool | int | float | str | list | tuple):
-                yield tree[name]
-            for value in tree.values():
-                yield from _values(value, name, depth - 1)
-        case Foreign():
-            yield from _values(tree.state, name, depth - 1)
-            yield from _values(tree.mapping, name, depth - 1)
-        case list() | tuple():
-            for value in tree:
-                yield from _values(value, name, depth - 1)
+def _values(tree: Any, name: str) -> Iterator[Any]:
+    """What stands under `name` anywhere in a tree, which may refer to itself, or to one part from many places."""
+    seen: set[int] = set()
+    waiting = [tree]
+    while waiting:
+        part = waiting.pop()
+        if id(part) in seen:
+            continue
+        seen.add(id(part))
+        match part:
+            case Mapping():
+                if isinstance(part.get(name), bool | int | float | str | list | tuple):
+                    yield part[name]
+                waiting.extend(part.values())
+            case Foreign():
+                waiting += [part.state, part.mapping]
+            case list() | tuple():
+                waiting.extend(part)
 
 
 def _require_agreement(config: Config, given: Any) -> None:

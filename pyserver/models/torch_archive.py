@@ -178,8 +178,11 @@ class _Rebuild:
         raise pickle.UnpicklingError("functions cannot be changed")
 
 
-class _InertUnpickler(pickle.Unpickler):
-    """`find_class` is the only door through which a pickle reaches code; it opens on a dozen names."""
+class _InertUnpickler(pickle._Unpickler):
+    """`find_class` is the only door through which a pickle reaches code; it opens on a dozen names.
+
+    The one written in Python, because a single opcode can make the one written in C allocate 64 GB.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         known = _GLOBALS.get((module, name))
