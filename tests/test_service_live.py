@@ -16,7 +16,7 @@ import psutil
 import pytest
 from google.protobuf import duration_pb2
 from service_support import RATE, RunningServer, running_server, song, submit
-from stems.v1 import audio_pb2, live_pb2
+from stems.v1 import audio_pb2, bounce_pb2, live_pb2
 
 from pyserver.service.channel import Connection, connect, error_info
 
@@ -104,13 +104,38 @@ async def listen(call: Any, heard: Heard) -> Heard:
 
 
 async def send(call: Any, heard: Heard, messages: Iterator[live_pb2.LiveRequest], *, paced: bool = False) -> None:
-    began, first = time.monotonic(), heard.sent
+    due = time.monotonic()
     for message in messages:
         if paced:
-            due = began + (heard.sent - first + message.audio.num_samples) / RATE
-            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            # Never faster than real time, which is what the promise is made for: what was late is not caught up.
+            due = max(due + message.audio.num_samples / RATE, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
         heard.sent += message.audio.num_samples
         await call.write(message)
+
+
+async def late_runs(client: Connection, song_NC: Audio) -> list[int]:
+    """Plays `song_NC` in real time; how many samples too late each run of stems came that did. All must be in place."""
+    call, ready = await begin(client, max_latency=duration_pb2.Duration(seconds=3))
+    heard = Heard()
+    listening = asyncio.create_task(listen(call, heard))
+    await send(call, heard, blocks(song_NC), paced=True)
+    await call.done_writing()
+    await listening
+    if heard.dropped == 0:
+        assert_in_place(heard, song_NC)
+    lateness = [sent - start - ready.latency_samples for start, sent in heard.arrivals]
+    return [samples for samples in lateness if samples > 0] + [n.num_samples for n in heard.notices]
+
+
+async def on_time(client: Connection, song_NC: Audio) -> None:
+    """In one of three tries nothing is late: another program may take the machine away from us for a moment."""
+    tries = []
+    for _ in range(3):
+        tries.append(await late_runs(client, song_NC))
+        if not tries[-1]:
+            return
+    pytest.fail(f"samples too late, in three tries: {tries}")
 
 
 async def separated(client: Connection, song_NC: Audio, size: int = BLOCK, start: int = 0) -> Heard:
@@ -152,17 +177,7 @@ async def test_ready_says_what_will_be_done(client: Connection) -> None:
 
 
 async def test_stems_come_at_the_promised_latency_in_real_time(client: Connection) -> None:
-    song_NC = song(5.0)
-    call, ready = await begin(client, max_latency=duration_pb2.Duration(seconds=2))
-    heard = Heard()
-    listening = asyncio.create_task(listen(call, heard))
-    await send(call, heard, blocks(song_NC), paced=True)
-    await call.done_writing()
-    await listening
-    assert heard.dropped == 0
-    assert_in_place(heard, song_NC)
-    late = [start for start, sent in heard.arrivals if sent > start + ready.latency_samples]
-    assert late == []
+    await on_time(client, song(4.0))
 
 
 async def test_a_fast_client_is_slowed_but_loses_nothing(client: Connection) -> None:
@@ -304,18 +319,11 @@ async def test_a_client_that_goes_away_leaves_its_place(server: RunningServer, c
 
 
 async def test_live_is_not_late_because_of_bounces(client: Connection) -> None:
-    song_NC = song(6.0)
-    for seed in (1, 2):
-        await submit(client, song(20.0, seed=seed))
-    call, ready = await begin(client, max_latency=duration_pb2.Duration(seconds=3))
-    heard = Heard()
-    listening = asyncio.create_task(listen(call, heard))
-    await send(call, heard, blocks(song_NC), paced=True)
-    await call.done_writing()
-    await listening
-    assert heard.dropped == 0
-    assert_in_place(heard, song_NC)
-    assert all(sent <= start + ready.latency_samples for start, sent in heard.arrivals)
+    jobs = [await submit(client, song(120.0, seed=seed)) for seed in (1, 2)]
+    await on_time(client, song(4.0))
+    for job in jobs:
+        after = await client.bounce.CancelJob(bounce_pb2.CancelJobRequest(job_id=job.job_id))
+        assert after.progress.done_samples > 0, "nothing was bounced beside the live session"
 
 
 async def test_engine_killed_in_a_session_is_told_and_every_sample_accounted_for(
