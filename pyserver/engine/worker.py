@@ -35,8 +35,8 @@ from pyserver.errors import StemlineError
 
 log = logging.getLogger(__name__)
 
-_LOWEST_PRIORITY = 19
-_RAISED_PRIORITY = -10
+_BOUNCE_PRIORITY = 10  # a tenth of the time that live has when both want to compute; the lowest, 19, would starve
+_LIVE_PRIORITY = -10
 
 
 def main(pipe: Connection, device: str, threads: int, warm_model: str | None) -> None:
@@ -125,7 +125,7 @@ def _start_lanes(outbox: _Outbox, backend: Backend) -> "dict[_Lane, queue.Simple
         return dict.fromkeys(_Lane, only)
     lanes: dict[_Lane, queue.SimpleQueue[Request]] = {lane: queue.SimpleQueue() for lane in _Lane}
     for lane, requests in lanes.items():
-        priority = _LOWEST_PRIORITY if lane is _Lane.BOUNCE else _RAISED_PRIORITY
+        priority = _BOUNCE_PRIORITY if lane is _Lane.BOUNCE else _LIVE_PRIORITY
         arguments = (priority, requests, outbox, backend)
         threading.Thread(target=_lane_of_priority, args=arguments, name=lane.value, daemon=True).start()
     return lanes
