@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 
 import google_crc32c
 import tyro
-from rich.progress import Progress, TaskID
+from rich.progress import Progress
 from stems.v1 import audio_pb2, bounce_pb2, models_pb2
 
 from pyserver.audio.files import AudioFile, Block
@@ -138,31 +138,31 @@ def _wanted_stems(given: str, model: models_pb2.Model) -> tuple[str, ...]:
 async def _bounce_all(work: _Work, remaining: deque[Song], failures: list[StemlineError]) -> None:
     """One after another. What is wrong with one is told and noted, and does not keep the others from being done."""
     count = len(remaining)
-    with console.separation_progress() as progress:
-        while remaining:
-            song = remaining[0]
-            number = count - len(remaining) + 1
-            label = song.source.name if count == 1 else f"{number}/{count} {song.source.name}"
-            task = progress.add_task(label, total=None, speed="", left="")
-            try:
-                for path in await _Bounce(work, song, progress, task, label).run():
-                    console.stdout.print(str(path))
-            except StemlineError as error:
-                if error.reason in _ENDS_THE_BATCH:
-                    raise
-                named = "" if str(song.source) in str(error) else f"{song.source}: "
-                console.say(f"stemline bounce: {named}{error}")
-                failures.append(error)
-            finally:
-                progress.remove_task(task)
-            remaining.popleft()
+    while remaining:
+        song = remaining[0]
+        number = count - len(remaining) + 1
+        label = song.source.name if count == 1 else f"{number}/{count} {song.source.name}"
+        try:
+            with console.separation_progress() as progress:  # gone from the screen before anything else is printed
+                paths = await _Bounce(work, song, progress, label).run()
+        except StemlineError as error:
+            if error.reason in _ENDS_THE_BATCH:
+                raise
+            named = "" if str(song.source) in str(error) else f"{song.source}: "
+            console.say(f"stemline bounce: {named}{error}")
+            failures.append(error)
+        else:
+            for path in paths:
+                console.stdout.print(str(path))
+        remaining.popleft()
 
 
 class _Bounce:
     """One song on its way through the server."""
 
-    def __init__(self, work: _Work, song: Song, progress: Progress, task: TaskID, label: str) -> None:
-        self._work, self._song, self._progress, self._task, self._label = work, song, progress, task, label
+    def __init__(self, work: _Work, song: Song, progress: Progress, label: str) -> None:
+        self._work, self._song, self._progress, self._label = work, song, progress, label
+        self._task = progress.add_task(label, total=None, speed="", left="")
         self._stub = work.connection.bounce
 
     async def run(self) -> list[Path]:
