@@ -44,7 +44,9 @@ _OTHER_COPIES = {
 }
 _STAGE_TITLES = {"det": "separator", "diffusion": "diffusion refiner", "cd": "consistency refiner"}
 _STAGE_SUFFIXES = {"det": "-separator", "diffusion": "-diffusion", "cd": ""}
-_LEVEL_NOTE = "reference_rms estimates the level of the training mixtures, which the authors do not state."
+_LEVEL_NOTE = (
+    "reference_rms was measured on mixtures made like those of the training set; the authors do not state their level."
+)
 
 
 class KeysDoNotFit(StemlineError):
