@@ -61,7 +61,7 @@ def _log_ratio(error_BS: Tensor, target_BS: Tensor, total_BS: Tensor, config: Sn
 class RefinerLossConfig:
     """`clean_chance` is the paper's Bernoulli p (eq. 2): how often the noisy input starts from the clean stem."""
 
-    clean_chance: float = 0.5
+    clean_chance: float = 0.3
     sigma_log_mean: float = -3.0
     sigma_log_std: float = 1.0
     sigma_max: float = 1.0
@@ -97,9 +97,18 @@ def noise_spectrum(like_BSCFT: Tensor, spec: StftSpec, length: int, generator: t
     return stft(torch.randn((*like_BSCFT.shape[:3], length), generator=generator), spec).to(like_BSCFT.device)
 
 
-def weighted_error(estimate: Tensor, target: Tensor, weight_B: Tensor, n_fft: int) -> Tensor:
-    """Squared error in units of the waveform, weighted for each item; mean over the batch."""
-    return (weight_B * _power(estimate - target).mean((1, 2, 3, 4)) / (0.375 * n_fft)).mean()
+def stem_error(estimate: Tensor, target: Tensor, n_fft: int) -> Tensor:
+    """(B, S): mean squared error in units of the waveform."""
+    return _power(estimate - target).mean((2, 3, 4)) / (0.375 * n_fft)
+
+
+def loss_weight(batch: RefinerBatch, sigma_B: Tensor, sigma_data: float, n_fft: int) -> Tensor:
+    """(B, S): the EDM weight 1 / c_out², with the separator's own error counted as part of the noise.
+
+    From a clean start this is lambda(sigma) as published. From a separated one, the error to be mended does not shrink
+    with sigma, and lambda alone would let the smallest sigmas and the worst stems drown out all others (our choice).
+    """
+    return 1 / (stem_error(batch.start, batch.clean, n_fft) + 1 / edm_loss_weight(sigma_B, sigma_data)[:, None])
 
 
 def diffusion_loss(
@@ -110,7 +119,8 @@ def diffusion_loss(
     sigma = (config.sigma_log_mean + config.sigma_log_std * torch.randn(len(batch.clean), generator=generator)).exp()
     noisy = batch.start + per_item(sigma, batch.start) * noise_spectrum(batch.start, spec, length, generator)
     denoised = model.denoise_spectrum(noisy, sigma, batch.features, edm_scalings)
-    return weighted_error(denoised, batch.clean, edm_loss_weight(sigma, sigma_data), spec.n_fft)
+    weight_BS = loss_weight(batch, sigma, sigma_data, spec.n_fft)
+    return (weight_BS * stem_error(denoised, batch.clean, spec.n_fft)).mean()
 
 
 def consistency_loss(
@@ -139,6 +149,6 @@ def consistency_loss(
             )
         goal = target.denoise_spectrum(earlier, grid[index + jump], batch.features, consistency_scalings)
     estimate = student.denoise_spectrum(noisy, grid[index], batch.features, consistency_scalings)
-    weight = edm_loss_weight(grid[index], student.config.sigma_data)
-    matching = weighted_error(estimate, goal, weight, spec.n_fft)
+    weight_BS = loss_weight(batch, grid[index], student.config.sigma_data, spec.n_fft)
+    matching = (weight_BS * stem_error(estimate, goal, spec.n_fft)).mean()
     return matching + config.dsm_weight * diffusion_loss(student, batch, length, config, generator)
