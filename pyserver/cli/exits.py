@@ -5,7 +5,7 @@ of the `reason` of the error it stands for, so several names may share a code.
 
     0 done          3 input           6 address       9 trust
     1 unexpected    4 model           7 device      130 cancelled
-    2 usage         5 server          8 disk
+    2 usage         5 server          8 disk        141 nobody reads what is printed (128 + SIGPIPE)
 """
 
 from enum import IntEnum
@@ -53,6 +53,7 @@ class Exit(IntEnum):
     MODEL_BROKEN = 47
     UNKNOWN_ARCHITECTURE = 47
     STEM_UNKNOWN = 48
+    MODEL_HAS_NO_REFINER = 48
     MODEL_IN_USE = 49
     MODEL_EXISTS = 49
 
@@ -72,6 +73,7 @@ class Exit(IntEnum):
     INVALID_REQUEST = 56
     JOB_INVALID = 56
     LATENCY_NOT_POSSIBLE = 57
+    DEADLINE_MISSED = 57
     UPLOAD_CORRUPTED = 58
     STEM_DAMAGED = 58
     UPLOAD_OUT_OF_ORDER = 58
@@ -100,6 +102,7 @@ class Exit(IntEnum):
     NO_TOKEN_FILE = 94
 
     CANCELLED = 130
+    READER_GONE = 141
 
 
 def exit_code(reason: str) -> int:
