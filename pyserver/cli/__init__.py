@@ -7,6 +7,7 @@ A module is imported only when its command is asked for, so that `stemline docto
 """
 
 import importlib
+import os
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -27,7 +28,17 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line and returns its exit code; errors of ours become one line on stderr."""
-    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _answer(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            print(end="", flush=True)  # or the interpreter would do it on its way out, where nobody can catch an error
+    except BrokenPipeError:  # `stemline models list | head`
+        _write_no_more()
+        return Exit.READER_GONE
+
+
+def _answer(args: list[str]) -> int:
     if args[:1] in (["-h"], ["--help"], ["help"]):
         print(_overview())
         return Exit.OK
@@ -46,9 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"stemline {name}: cancelled", file=sys.stderr)
         return Exit.CANCELLED
-    except BrokenPipeError:  # `stemline models list | head`
-        sys.stderr.close()
-        return Exit.OK
+
+
+def _write_no_more() -> None:
+    """What still lies in the buffers of a pipe that nobody reads goes nowhere, without a word."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _run(name: str, args: Sequence[str]) -> int:

@@ -8,8 +8,14 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TransferSpeedColumn
 from rich.progress import TimeRemainingColumn as TimeRemaining
 
+
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # for `main`, instead of rich's own exit code
+
+
 stderr = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
-stdout = Console(markup=False, highlight=False, soft_wrap=True)
+stdout = _Stdout(markup=False, highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
