@@ -11,3 +11,9 @@ class StemlineError(Exception):
     def __init__(self, message: str, **metadata: object) -> None:
         super().__init__(message)
         self.metadata = {key: str(value) for key, value in metadata.items()}
+
+
+class DiskFull(StemlineError):
+    """No room for stems, a download or a job's files; metadata: `path`, of a job also `need_bytes` and `free_bytes`."""
+
+    reason = "DISK_FULL"

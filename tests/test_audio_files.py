@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from pyserver.audio import files
+from pyserver.errors import DiskFull
 
 RATE = 22050
 
@@ -154,6 +155,6 @@ def tiny_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kind", ["wav", "flac"])
 def test_full_disk_is_reported_and_nothing_is_left(tiny_disk: Path, kind: str) -> None:
-    with pytest.raises(files.DiskFull, match="no space left"):
+    with pytest.raises(DiskFull, match="no space left"):
         write(tiny_disk / f"a.{kind}", [noise(10_000)] * 20, kind)
     assert list(tiny_disk.iterdir()) == []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hub_server import COMMIT, HubServer, serving
 
-from pyserver.audio.files import DiskFull
+from pyserver.errors import DiskFull
 from pyserver.models import hub
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)

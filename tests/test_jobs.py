@@ -19,10 +19,10 @@ import psutil
 import pytest
 from bounce_parts import CARD, DATA, SONG, Arithmetic, make_runner, spec
 
+from pyserver.errors import DiskFull
 from pyserver.separation import job_files
 from pyserver.separation.bounce import BounceRunner
 from pyserver.separation.errors import (
-    DiskFull,
     InputEmpty,
     InputNotFinite,
     JobConflict,

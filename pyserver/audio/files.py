@@ -17,7 +17,7 @@ import numpy.typing as npt
 import soundfile
 
 from pyserver.audio.float_wav import FloatWav
-from pyserver.errors import StemlineError
+from pyserver.errors import DiskFull, StemlineError
 
 Block = npt.NDArray[np.float32]
 
@@ -50,10 +50,6 @@ class OverFullScale(StemlineError):
     """A fixed-point format cannot hold the samples; nothing was clipped, nothing was written."""
 
     reason = "OVER_FULL_SCALE"
-
-
-class DiskFull(StemlineError):
-    reason = "DISK_FULL"
 
 
 class NotWritable(StemlineError):

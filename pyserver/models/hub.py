@@ -19,8 +19,8 @@ from email.message import Message
 from pathlib import Path
 from typing import IO, Any
 
-from pyserver.audio.files import DiskFull, writing_to
-from pyserver.errors import StemlineError
+from pyserver.audio.files import writing_to
+from pyserver.errors import DiskFull, StemlineError
 from pyserver.models import catalogue
 
 REPOSITORY = "karchkha/DiCoSe"

@@ -16,9 +16,8 @@ import numpy as np
 
 from pyserver.engine.errors import EngineClosed, EngineFailed
 from pyserver.engine.messages import Audio, SeparationSettings, WindowRequest, WindowResult
-from pyserver.errors import StemlineError
+from pyserver.errors import DiskFull, StemlineError
 from pyserver.models.card import ModelCard
-from pyserver.separation.errors import DiskFull
 from pyserver.separation.job_files import JobFiles, Progress
 from pyserver.separation.jobs import RESIDUAL, Job, JobProblem, JobSpec, JobState, JobStore, StemOutput
 from pyserver.separation.overlap import OverlapAdd

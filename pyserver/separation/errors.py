@@ -79,9 +79,3 @@ class StateInUse(StemlineError):
     """Another server works with the same job store."""
 
     reason = "STATE_IN_USE"
-
-
-class DiskFull(StemlineError):
-    """No room for a job's files; metadata: `path`, `need_bytes`, `free_bytes`. The job can be resumed."""
-
-    reason = "DISK_FULL"

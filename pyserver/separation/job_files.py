@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pyserver.engine.messages import Audio
-from pyserver.separation.errors import DiskFull
+from pyserver.errors import DiskFull
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from typing import IO, Any
 
 import numpy as np
 
+from pyserver.errors import DiskFull
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import (
-    DiskFull,
     InputEmpty,
     InputNotFinite,
     JobConflict,
