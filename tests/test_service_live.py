@@ -129,13 +129,18 @@ async def late_runs(client: Connection, song_NC: Audio) -> list[int]:
 
 
 async def on_time(client: Connection, song_NC: Audio) -> None:
-    """In one of three tries nothing is late: another program may take the machine away from us for a moment."""
-    tries = []
-    for _ in range(3):
+    """Nothing is late. Only if others have taken the machine away from us meanwhile may it be tried again, twice."""
+    psutil.cpu_times_percent()  # from here on
+    tries = [await late_runs(client, song_NC)]
+    while tries[-1] and machine_was_taken_away() and len(tries) < 3:
         tries.append(await late_runs(client, song_NC))
-        if not tries[-1]:
-            return
-    pytest.fail(f"samples too late, in three tries: {tries}")
+    assert not tries[-1], f"samples too late, by try: {tries}"
+
+
+def machine_was_taken_away() -> bool:
+    """More wants to run than there are processors, or their host has given them to others since this was last asked."""
+    stolen = getattr(psutil.cpu_times_percent(), "steal", 0.0)
+    return psutil.getloadavg()[0] > (psutil.cpu_count() or 1) or stolen > 5
 
 
 async def separated(client: Connection, song_NC: Audio, size: int = BLOCK, start: int = 0) -> Heard:
