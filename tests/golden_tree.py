@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from golden_bs_roformer import BSRoformerFolder
 from golden_distillation import Networks
+from golden_folder import DIFFUSION, STUDENT, TARGET, TEACHER, Given
 from golden_report import Report
 from golden_unet import UNetFolder
 from safetensors.torch import save_file
@@ -96,9 +97,9 @@ def write_unet(folder: Path) -> None:
     det_io = {"stems": stems, "mixture": mixture, "class_onehot": classes, "output": output, **one_class}
     _save(folder / "det_io.npz", det_io | _numbered(features))
 
-    diffusion, student = model.net("diffusion", "model.unet."), model.net("cd", "net.model.unet.")
-    denoise = samplers.clamped(model.denoiser(diffusion, classes, features, edm_scalings))
-    raw, bare = (model.raw(diffusion, classes, given) for given in (features, None))
+    diffusion, given = model.network(DIFFUSION), Given(features, classes)
+    raw, bare = model.raw(DIFFUSION, given), model.raw(DIFFUSION, Given(None, classes))
+    denoise = samplers.clamped(model.denoiser(raw, edm_scalings))
     time, x_loud = torch.linspace(-2, 1, 4), 3 * torch.randn_like(output)
     extra = {
         "x_noisy_loud": x_loud,
@@ -109,11 +110,10 @@ def write_unet(folder: Path) -> None:
     }
     inputs = {"class_onehot": classes, **extra}
     _save(folder / "diffusion_io.npz", inputs | _diffusion_io(denoise, raw, bare, output))
-    g = model.denoiser(student, classes, features, consistency_scalings)
-    raw_student = model.raw(student, classes, features)
-    target = model.denoiser(model.net("cd", "target_model.model.unet."), classes, features, consistency_scalings)
-    teacher = model.denoiser(model.net("cd", "teacher_model.model.unet."), classes, features, edm_scalings)
-    cd_io = _cd_io(g, raw_student, output) | {"class_onehot": classes}
+    g = model.denoiser(model.raw(STUDENT, given), consistency_scalings)
+    target = model.denoiser(model.raw(TARGET, given), consistency_scalings)
+    teacher = model.denoiser(model.raw(TEACHER, given), edm_scalings)
+    cd_io = _cd_io(g, model.raw(STUDENT, given), output) | {"class_onehot": classes}
     x, sigma = _noisy(cd_io, "s1")
     others = {"s1.target_model_denoised": target(x, sigma), "s1.teacher_denoised": teacher(x, sigma)}
     _save(folder / "cd_io.npz", cd_io | others)
@@ -133,12 +133,12 @@ def write_bs_roformer(folder: Path) -> None:
     _write_weights(folder, "bs_roformer", settings, networks)
     model = BSRoformerFolder(folder, "new", Report())
     stems = 0.1 * torch.randn(1, 3, 1, 1001)
-    output, features = model.separate(stems.sum(1))
+    output, features = model.separator(stems.sum(1))
     _save(folder / "det_io.npz", {"stems": stems, "mixture": stems.sum(1), "output": output} | _numbered(features))
 
-    diffusion, student = model.refiner("diffusion", "model.unet."), model.refiner("cd", "net.model.unet.")
-    denoise = samplers.clamped(model.denoiser(diffusion, features, edm_scalings))
-    raw, bare = (model.raw(diffusion, given) for given in (features, None))
+    diffusion, given = model.network(DIFFUSION), Given(features)
+    raw, bare = model.raw(DIFFUSION, given), model.raw(DIFFUSION, Given(None))
+    denoise = samplers.clamped(model.denoiser(raw, edm_scalings))
     arrays = _diffusion_io(denoise, raw, bare, output)
     time = torch.linspace(-2, 1, 4)
     extra = {
@@ -151,19 +151,19 @@ def write_bs_roformer(folder: Path) -> None:
         "stft_adapter_out": diffusion.adapt_spectrum(features[0]),
     }
     _save(folder / "diffusion_io.npz", arrays | extra)
-    g, raw_student = model.denoiser(student, features, consistency_scalings), model.raw(student, features)
-    _save(folder / "cd_io.npz", _cd_io(g, raw_student, output))
+    g = model.denoiser(model.raw(STUDENT, given), consistency_scalings)
+    _save(folder / "cd_io.npz", _cd_io(g, model.raw(STUDENT, given), output))
     _save(folder / "cd_sampler.npz", {"x_det": output} | _cd_sampler(g, output))
     _save(folder / "edm_sampler.npz", {"x_det": output} | _edm_sampler(denoise, output))
 
-    def last_stem(prefix: str, scalings: ScalingsFunction) -> samplers.Denoiser:
-        one = model.stem_denoiser(model.refiner("cd", prefix), features, scalings, stem=2)
+    def last_stem(which: tuple[str, str], scalings: ScalingsFunction) -> samplers.Denoiser:
+        one = model.denoiser(model.one_stem(which, given, stem=2), scalings)
         return lambda x, sigma: one(x[:, 0], sigma)[:, None]
 
     distilled = Networks(
-        student=last_stem("net.model.unet.", consistency_scalings),
-        target=last_stem("target_model.model.unet.", consistency_scalings),
-        teacher=last_stem("teacher_model.model.unet.", edm_scalings),
+        student=last_stem(STUDENT, consistency_scalings),
+        target=last_stem(TARGET, consistency_scalings),
+        teacher=last_stem(TEACHER, edm_scalings),
     )
     _save(folder / "cd_loss.npz", _cd_loss(distilled, output[:, 2:3]) | {"step.stem": torch.tensor(2)})
 
