@@ -1,10 +1,11 @@
-"""A bounce without a network: what test_jobs.py and the process that it kills have in common.
+"""A bounce without a network: what the tests of jobs and the process that they kill have in common.
 
 Run as a program it is a server without gRPC: `python bounce_parts.py STORE` goes on with every job until it has ended,
 writing a line for every window that it computes.
 """
 
 import asyncio
+import hashlib
 import sys
 import threading
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from pyserver.engine.messages import DeviceInfo, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard
 from pyserver.separation.bounce import BounceRunner
-from pyserver.separation.jobs import JobSpec, JobStore
+from pyserver.separation.jobs import Job, JobSpec, JobStore
 from pyserver.separation.scheduler import Scheduler
 
 CARD = ModelCard(
@@ -39,6 +40,8 @@ CARD = ModelCard(
 )
 SONG = np.random.default_rng(3).standard_normal((20_000, 2)).astype(np.float32) * np.float32(0.1)
 DATA = SONG.tobytes()
+WINDOWS = 28  # of the song, with the card's shape: 1 + ceil((20000 - 700) / 750) and none more
+NAMES = ("bass", "drums", "other", "residual")
 
 
 def spec(**changes: object) -> JobSpec:
@@ -80,6 +83,45 @@ class Arithmetic:
 
 def make_runner(root: Path, engine: Arithmetic) -> BounceRunner:
     return BounceRunner(JobStore(root), Scheduler(engine), lambda _: CARD)
+
+
+def stored(root: Path, **changes: object) -> tuple[JobStore, Job]:
+    """A store with one job whose input is whole."""
+    store = JobStore(root)
+    job = store.create("r", spec(**changes), CARD)
+    return store, store.append_input(job.job_id, 0, DATA[: job.spec.input_bytes])
+
+
+async def collected(runner: BounceRunner, job_id: str, after: int = 0) -> list[Job]:
+    """All events of a job to its end."""
+    async with asyncio.timeout(60):
+        return [job async for job in runner.watch(job_id, after)]
+
+
+async def ended(runner: BounceRunner, job_id: str) -> Job:
+    return (await collected(runner, job_id))[-1]
+
+
+async def reached(runner: BounceRunner, job_id: str, done_samples: int) -> None:
+    async with asyncio.timeout(60):
+        async for job in runner.watch(job_id):
+            if job.done_samples >= done_samples:
+                return
+
+
+async def bounced(root: Path, engine: Arithmetic | None = None) -> Job:
+    runner = make_runner(root, engine or Arithmetic())
+    job = await runner.create("r", spec())
+    if not job.committed_bytes:
+        await runner.append_input(job.job_id, 0, DATA)
+    job = await ended(runner, job.job_id)
+    await runner.close()
+    return job
+
+
+def digests(root: Path, job: Job) -> dict[str, str]:
+    files = {name: root / job.job_id / "stems" / f"{name}.f32" for name in NAMES}
+    return {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
 
 
 class _Announcing(Arithmetic):
