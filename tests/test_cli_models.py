@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from checkpoint_parts import BS_ROFORMER, UNET, lightning_state, save
 from cli_tools import Home, copy_models
 from hub_server import COMMIT, serving
-from test_lightning_import import BS_ROFORMER, UNET, lightning_state, save
 
 from pyserver.cli.exits import Exit
 
