@@ -17,7 +17,7 @@ from pyserver.diffusion.scalings import consistency_scalings
 from pyserver.diffusion.schedules import distillation_grid
 from pyserver.models.band_split import BandSplitConfig, BandSplitModel
 from pyserver.models.stft import istft, stft
-from training.data.augment import augment, normalise
+from training.data.augment import AugmentConfig, augment, normalise
 from training.data.pool import CropConfig
 from training.evaluate import evaluate_folder
 from training.loop import OptimiserConfig, Stage, TrainConfig
@@ -37,7 +37,21 @@ CROP_SAMPLES = 131072
 
 
 def separator() -> TrainConfig:
-    return TrainConfig(stage="separator", steps=8000, batch_size=4, crop=CropConfig(samples=CROP_SAMPLES))
+    return TrainConfig(stage="separator", steps=3800, batch_size=4, crop=CropConfig(samples=CROP_SAMPLES))
+
+
+def separator_finish() -> TrainConfig:
+    """Goes on in the separator's own folder: whole songs, longer crops and little augmentation while the rate falls."""
+    return TrainConfig(
+        stage="separator",
+        steps=4900,
+        batch_size=3,
+        crop=CropConfig(samples=3 * CROP_SAMPLES // 2, remix=0.15, repitch=0.1),
+        augment=AugmentConfig(
+            gain_db=3.0, pan_db=2.0, eq_chance=0.25, eq_db=3.0, low_pass_chance=0.03, drop_chance=0.02
+        ),
+        optimiser=OptimiserConfig(decay_steps=1400),
+    )
 
 
 def diffusion() -> TrainConfig:
@@ -64,6 +78,7 @@ def consistency() -> TrainConfig:
 
 EXPERIMENTS: dict[str, Callable[[], TrainConfig]] = {
     "stemline_small_separator": separator,
+    "stemline_small_separator_finish": separator_finish,
     "stemline_small_diffusion": diffusion,
     "stemline_small_consistency": consistency,
 }
