@@ -99,6 +99,23 @@ def read(path: Path) -> tuple[npt.NDArray[np.float64], int]:
     return audio, rate
 
 
+def outputs(directory: Path) -> set[str]:
+    return {path.stem for path in directory.iterdir()}
+
+
+def require_whole(source: Path, directory: Path) -> None:
+    """The promise of `bounce`: same rate, length and channels; stems and residual sum to the song."""
+    audio, rate = read(source)
+    total = np.zeros_like(audio)
+    assert outputs(directory) == OUTPUTS
+    for path in directory.iterdir():
+        stem, stem_rate = read(path)
+        assert stem.shape == audio.shape
+        assert stem_rate == rate
+        total += stem
+    assert np.abs(total - audio).max() <= 1e-6
+
+
 def wait_until(true: object, limit_s: float = 30.0) -> None:
     """Waits for `true()`."""
     assert callable(true)
