@@ -78,7 +78,7 @@ def body_response(rng: np.random.Generator, low_hz: float, high_hz: float, modes
     ring = (rng.normal(size=(modes, 1)) * np.exp(-decay * time) * np.sin(2 * np.pi * frequency * time)).sum(0)
     ring *= wet / np.sqrt(np.sum(ring**2))
     ring[0] += 1.0
-    return ring.astype(np.float32)
+    return np.asarray(ring, np.float32)
 
 
 def bandpass(audio: Audio, low_hz: float, high_hz: float, order: int = 2) -> Audio:
