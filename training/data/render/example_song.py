@@ -80,7 +80,7 @@ def mixed(audio_CL: NDArray[np.float32], channel: Channel, rng: np.random.Genera
     strength = channel.room * np.sqrt(np.mean(placed_CL**2) / np.mean(wet_CL**2))
     out_CL = (placed_CL + strength * wet_CL).astype(np.float32)
     gain = 10 ** ((channel.loudness_lufs - loudness_lufs(out_CL)) / 20)
-    return np.multiply(out_CL, gain, dtype=np.float32)
+    return np.asarray(out_CL * gain, np.float32)
 
 
 def room_response(rng: np.random.Generator, seconds: float = 0.9) -> NDArray[np.float32]:
