@@ -58,7 +58,7 @@ def card_of_small(arguments: Arguments, sha256: str) -> ModelCard:
             sigma_min=MODEL.sigma_min,
             rho=9.0,
         ),
-        licence="CC0-1.0",
+        licence="GPL-3.0-or-later",
         weights=(WEIGHTS,),
         sha256={WEIGHTS: sha256},
         training_data=arguments.training_data,
