@@ -9,12 +9,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import soundfile
-import torch
 
 from benchmarks.table import Row, show
+from pyserver.engine.messages import Audio
 from pyserver.models.catalogue import DEFAULT_MODEL
 from training.separate import local_separator
 
@@ -33,12 +34,12 @@ def seconds(call: Callable[[], object], runs: int = RUNS) -> float:
     return statistics.median(times)
 
 
-def separation(song_CN: object, duration_s: float) -> dict[int, float]:
+def separation(song_CN: Audio) -> dict[int, float]:
     """Seconds of the whole song through windows, pipeline and overlap-add, by refiner steps."""
     found = {}
     for steps in (0, 1):
         _, separate = local_separator(DEFAULT_MODEL, steps)
-        found[steps] = seconds(lambda separate=separate: separate(song_CN))  # type: ignore[misc]
+        found[steps] = seconds(partial(separate, song_CN))
     return found
 
 
@@ -53,8 +54,7 @@ def bounce(folder: Path) -> float:
 def main() -> None:
     audio, rate = soundfile.read(SONG, dtype="float32", always_2d=True)
     song_CN, duration_s = audio.T.copy(), len(audio) / rate
-    torch.set_num_threads(max(1, torch.get_num_threads()))
-    times = separation(song_CN, duration_s)
+    times = separation(song_CN)
     rows = [
         Row(f"{DEFAULT_MODEL}, all stems, separator alone", "the song's duration", times[0] / duration_s),
         Row(f"{DEFAULT_MODEL}, all stems, one refiner step", "the song's duration", times[1] / duration_s, 0.5),
