@@ -1,12 +1,16 @@
 """Fixtures shared by the Python tests. Nothing here needs the network, a GPU or a trained model."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 
 # Tests run beside each other and on small machines; results do not depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell starts background jobs with Ctrl-C ignored, and programs hand that on: those that are tested must hear it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY_STEMS = ("bass", "drums", "guitar", "piano", "other")
 
