@@ -1,0 +1,96 @@
+#pragma once
+// All that one plugin instance runs besides drawing: what the audio thread plays, and a control thread that keeps it.
+
+#include "client/live_link.h"
+#include "engine/captured_player.h"
+#include "engine/live_player.h"
+#include "engine/snapshot.h"
+#include "processor/parameters.h"
+#include <mutex>
+#include <thread>
+
+namespace stemline {
+
+/** What a Playback is made for. Where any of it changes, another one is made. */
+struct PlaybackConfig {
+    Mode mode = Mode::live;
+    double rate = 44100.0;
+    int maxBlock = 512;
+    int channels = 2;
+    double latencySeconds = 0.0; // Live
+
+    bool operator==(const PlaybackConfig&) const = default;
+};
+
+/** What processBlock runs for one configuration: made and destroyed on the control thread, used by the audio thread. */
+struct Playback {
+    Playback(const PlaybackConfig&, const client::ServerChoice&, const client::LiveSettings&);
+
+    const PlaybackConfig config;
+    const int latency;
+    LivePlayer live;
+    std::unique_ptr<client::LiveLink> link; // after what it refers to, so that it ends first
+};
+
+/** A stretch of a bounce that had to be heard dry, in frames of the host's timeline. */
+struct IncompleteBounce {
+    std::int64_t start = 0, stop = 0;
+};
+
+class Instance {
+  public:
+    using LatencyChanged = std::function<void(int)>;
+
+    Instance(const Parameters&, LatencyChanged);
+    ~Instance();
+
+    /** The host's main thread, while no block is processed. Never waits for a server. */
+    void prepare(double rate, int maxBlock, int channels);
+    void release();
+    int latency() const noexcept { return latency_; }
+
+    /** Audio thread. Fills all seven stems and the delayed input; only while `offline` may it wait, for the server. */
+    void process(const Transport&, const float* const* input, int frames, float* const* stems,
+                 float* const* delayed) noexcept;
+
+    /** Any thread but the audio thread. */
+    void setModel(const std::string&);
+    std::string model() const;
+    void setServer(const client::ServerChoice&);
+    client::ServerStatus status() const;
+    std::int64_t lateBlocks() const;
+    void tryNow();
+    void restartServer();
+    std::optional<IncompleteBounce> incompleteBounce() const;
+
+  private:
+    void control(const std::stop_token&);
+    bool keepPlayback();
+    void replacePlayback();
+    void announceLatency();
+    PlaybackConfig wantedConfig() const;
+    client::LiveSettings liveSettings(const PlaybackConfig&) const;
+    void waitForStems(const Playback&, const Transport&, int frames) noexcept;
+    static bool hopeless(const client::ServerStatus&, double waitedSeconds) noexcept;
+
+    const Parameters& parameters_;
+    const LatencyChanged latencyChanged_;
+    mutable std::mutex mutex_; // guards what the control thread shares with the host's and the message thread
+    std::shared_ptr<Playback> playback_; // the newest
+    PlaybackConfig config_;
+    bool prepared_ = false;
+    std::string model_;
+    client::ServerChoice server_;
+    std::optional<IncompleteBounce> incomplete_;
+
+    struct Handle {
+        std::shared_ptr<Playback> playback;
+    };
+    SnapshotSlot<Handle> slot_;
+    std::atomic<int> latency_{0};
+    std::atomic<bool> playing_{false}, offline_{false};
+    std::atomic<bool> gaveUp_{false};
+    std::jthread thread_; // last: it uses all of the above
+};
+
+} // namespace stemline

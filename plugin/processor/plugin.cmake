@@ -1,0 +1,40 @@
+# The plugin itself. Included by ../CMakeLists.txt, not added as a subdirectory, so that the bundles end up in
+# <build>/Stemline_artefacts.
+set(stemline_formats VST3 LV2 Standalone)
+if(APPLE)
+  list(APPEND stemline_formats AU)
+endif()
+juce_add_plugin(Stemline
+  PRODUCT_NAME Stemline
+  COMPANY_NAME Stemline
+  BUNDLE_ID org.stemline.plugin
+  PLUGIN_MANUFACTURER_CODE Stml
+  PLUGIN_CODE Stm1
+  FORMATS ${stemline_formats}
+  VST3_CATEGORIES Fx Tools
+  AU_MAIN_TYPE kAudioUnitType_Effect
+  LV2URI urn:stemline:stemline
+  DESCRIPTION "Stems on DAW tracks"
+  MICROPHONE_PERMISSION_ENABLED TRUE
+  MICROPHONE_PERMISSION_TEXT "The standalone application separates what you play into it."
+  COPY_PLUGIN_AFTER_BUILD FALSE)
+target_sources(Stemline PRIVATE
+  processor/instance.cpp
+  processor/parameters.cpp
+  processor/plugin_editor.cpp
+  processor/plugin_processor.cpp
+  processor/plugin_state.cpp)
+target_include_directories(Stemline PRIVATE ${CMAKE_CURRENT_LIST_DIR}/..)
+target_link_libraries(Stemline PRIVATE stemline_juce stemline_engine stemline_client stemline_capture stemline_editor
+                                       stemline_warnings)
+
+# A host may load many plugins, each with its own gRPC: nothing of ours is visible but the entry points, and what is
+# loaded once stays, because gRPC's threads would return into code that is gone.
+if(UNIX AND NOT APPLE)
+  foreach(format VST3 LV2)
+    target_link_options(Stemline_${format} PRIVATE
+      -Wl,--exclude-libs,ALL -Wl,-z,nodelete -Wl,--gc-sections
+      -Wl,--version-script=${CMAKE_CURRENT_LIST_DIR}/exports_${format}.map)
+    set_property(TARGET Stemline_${format} APPEND PROPERTY LINK_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/exports_${format}.map)
+  endforeach()
+endif()

@@ -1,0 +1,58 @@
+#pragma once
+
+#include "engine/mixer.h"
+#include "processor/instance.h"
+#include "processor/plugin_state.h"
+
+namespace stemline {
+
+/** The plugin as hosts see it: buses, parameters, state, and processBlock. */
+class PluginProcessor : public juce::AudioProcessor {
+  public:
+    PluginProcessor();
+
+    const juce::String getName() const override { return "Stemline"; }
+    void prepareToPlay(double sampleRate, int maximumBlock) override;
+    void releaseResources() override;
+    bool isBusesLayoutSupported(const BusesLayout&) const override;
+    void processBlock(juce::AudioBuffer<float>&, juce::MidiBuffer&) override;
+    void processBlockBypassed(juce::AudioBuffer<float>&, juce::MidiBuffer&) override;
+
+    bool hasEditor() const override { return true; }
+    juce::AudioProcessorEditor* createEditor() override;
+
+    bool acceptsMidi() const override { return false; }
+    bool producesMidi() const override { return false; }
+    double getTailLengthSeconds() const override { return 0.0; }
+    int getNumPrograms() override { return 1; }
+    int getCurrentProgram() override { return 0; }
+    void setCurrentProgram(int) override {}
+    const juce::String getProgramName(int) override { return "Default"; } // Steinberg's validator refuses an empty one
+    void changeProgramName(int, const juce::String&) override {}
+
+    void getStateInformation(juce::MemoryBlock&) override;
+    void setStateInformation(const void*, int) override;
+
+    ParameterTree parameterTree;
+    const Parameters parameters{parameterTree};
+    Instance instance;
+
+  private:
+    void render(juce::AudioBuffer<float>&, bool bypassed);
+    void renderSlice(juce::AudioBuffer<float>&, int start, int frames, const Transport&, bool bypassed);
+    void write(juce::AudioBuffer<float>&, int bus, int start, int frames, const float* const* channels);
+    Transport transport() const;
+
+    static constexpr int sliceFrames = 512;
+    using Slice = std::array<std::array<float, sliceFrames>, maxChannels>;
+
+    Mixer mixer_;
+    std::array<Slice, numStems> stems_{};
+    Slice delayed_{}, main_{}, silence_{};
+    int channels_ = 2;
+
+    juce::CriticalSection stateLock_; // never taken by the audio thread
+    ProjectState project_;
+};
+
+} // namespace stemline
