@@ -4,20 +4,20 @@ import asyncio
 import hashlib
 import os
 import signal
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import pytest_asyncio
+from real_time import Diary, Watch, paced
 
 from pyserver.engine.messages import SeparationSettings
 from pyserver.engine.process import EngineConfig, EngineProcess
 from pyserver.models import catalogue
 from pyserver.separation.bounce import BounceRunner
 from pyserver.separation.jobs import Job, JobSpec, JobState, JobStore
-from pyserver.separation.live import LiveCosts, LivePlan, LiveSession, LiveStems, plan_live
+from pyserver.separation.live import LiveCosts, LiveDropped, LivePlan, LiveSession, plan_live
 from pyserver.separation.live_stream import LiveStream
 from pyserver.separation.scheduler import Scheduler
 
@@ -120,44 +120,57 @@ async def test_a_song_of_one_sample_is_a_song(server):
     np.testing.assert_allclose(sum(stem.astype(np.float64) for stem in stems.values()), audio_NC, atol=1e-6)
 
 
-async def assert_live_is_in_time(server: Server, plan: LivePlan, seconds: float) -> None:
-    """Streams noise in real time: every sample comes back once, within the latency, and the stems sum to it."""
+async def play(server: Server, plan: LivePlan, seconds: float) -> Diary:
+    """Streams noise in real time: every sample comes back once, or is named as dropped, and the stems sum to it."""
     live = LiveStream(LiveSession(plan, MODEL, SeparationSettings(1, 0)), server.scheduler, "live")
     audio_CN = song(seconds).T.copy()
-    sent_at: dict[int, float] = {}
+    context, rate = plan.fade_samples + plan.lookahead_samples, plan.sample_rate_hz
+    diary = Diary(latency=plan.latency_samples, allowance=plan.allowance_samples, context=context, rate=rate)
 
     async def send() -> None:
-        began = time.monotonic()
-        for start in range(0, audio_CN.shape[1], BLOCK):
-            await asyncio.sleep(max(0.0, began + start / 44100 - time.monotonic()))
+        async for start in paced(range(0, audio_CN.shape[1], BLOCK), BLOCK / rate):
             block_CN = audio_CN[:, start : start + BLOCK]
+            diary.sent(start + block_CN.shape[1])
             live.feed(start, block_CN)
-            sent_at[start + block_CN.shape[1]] = time.monotonic()
         live.finish()
 
     sending = asyncio.create_task(send())
-    position, worst_s = 0, 0.0
+    position = 0
     async for item in live:
-        assert isinstance(item, LiveStems), item
         assert item.start_sample == position
-        first_sent_s = next(at for end, at in sent_at.items() if end >= position)
-        worst_s = max(worst_s, time.monotonic() - first_sent_s)
-        stop = position + item.stems_SCN.shape[-1]
-        np.testing.assert_allclose(item.stems_SCN.sum(0), audio_CN[:, position:stop], atol=1e-6)
+        dropped = isinstance(item, LiveDropped)
+        stop = position + (item.num_samples if dropped else item.stems_SCN.shape[-1])
+        diary.came(position, stop, 0.0 if dropped else item.compute_s, dropped=dropped)
+        if not dropped:
+            np.testing.assert_allclose(item.stems_SCN.sum(0), audio_CN[:, position:stop], atol=1e-6)
         position = stop
     await sending
     assert position == audio_CN.shape[1]
-    assert worst_s <= plan.latency_s
+    return diary
+
+
+async def assert_live_is_in_time(server: Server, plan: LivePlan, seconds: float) -> None:
+    """Nothing is late for which we, and not the machine, are to blame."""
+    tries = []
+    for _ in range(3):
+        with Watch(server.engine.pid) as watch:
+            diary = await play(server, plan, seconds)
+        tries.append(diary.to_blame(watch.stalled_s))
+        if not tries[-1]:
+            return
+    pytest.fail(f"late, by try: {tries}")
 
 
 async def test_live_stems_come_in_time_beside_two_bounces_and_sum_to_the_input(server):
     jobs = [await server.bounce(name, song(40)) for name in "ab"]
-    # Several times what it takes: tests share their machine with others, whose pauses are not ours to promise.
     costs = LiveCosts(window_s=0.1, blocking_s=0.0)
     card = catalogue.find(MODEL).card
     plan = plan_live(card, sample_rate_hz=44100, channels=2, block_samples=BLOCK, costs=costs, max_latency_s=None)
     await assert_live_is_in_time(server, plan, seconds=5)
-    assert any([(await server.runner.get(job.job_id)).done_samples for job in jobs]), "the bounces starved"
+    async for now in server.runner.watch(jobs[0].job_id):
+        if now.done_samples:
+            break
+    assert now.done_samples, "the bounces starved"
 
 
 async def test_the_shipped_model_is_in_time_at_the_latency_it_promises_beside_two_bounces(tmp_path, monkeypatch):

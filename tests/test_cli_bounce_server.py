@@ -75,7 +75,7 @@ def test_interrupted_bounce_cancels_its_job_and_leaves_nothing(home: Home, tmp_p
     process = home.start("bounce", source, "-o", tmp_path / "out", "--seed", int(number))
     wait_until(lambda: done_samples(home) > 0)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=20)
+    _, errors = process.communicate(timeout=60)
     assert process.returncode == Exit.CANCELLED
     assert "cancelled" in errors
     assert not (tmp_path / "out").exists()
@@ -92,8 +92,8 @@ def test_killed_server_is_told_at_once_and_the_same_command_goes_on(lone_home: H
         wait_until(lambda: done_samples(lone_home) > 0)
         server.kill()
         killed = time.monotonic()
-        _, errors = process.communicate(timeout=20)
-        assert time.monotonic() - killed < 5
+        _, errors = process.communicate(timeout=60)
+        assert time.monotonic() - killed < channel.PING_S, "it was noticed by pings only"
         assert process.returncode == Exit.SERVER_UNREACHABLE
         assert "run the same command again" in errors
         assert not (tmp_path / "out").exists()

@@ -56,7 +56,7 @@ def test_interrupted_session_ends_well(home: Home, tmp_path: Path) -> None:
         assert process.stderr is not None
         assert "live on" in process.stderr.readline()
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == Exit.OK
     assert "Traceback" not in errors
 
@@ -67,7 +67,7 @@ def test_lost_server_is_told(home: Home) -> None:
         assert process.stderr is not None
         assert "live on" in process.stderr.readline()
         server.kill()
-        _, errors = process.communicate(timeout=20)
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == Exit.SERVER_UNREACHABLE
     assert "cannot reach" in errors
 

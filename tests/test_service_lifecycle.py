@@ -13,6 +13,7 @@ from pathlib import Path
 
 import grpc
 import numpy as np
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from service_support import (
@@ -29,10 +30,11 @@ from service_support import (
     submit,
     upload_messages,
 )
-from stems.v1 import bounce_pb2, models_pb2
+from stems.v1 import audio_pb2, bounce_pb2, live_pb2, models_pb2
 
 from pyserver.cli.exits import Exit
 from pyserver.service.channel import (
+    PING_S,
     Connection,
     ServerUnreachable,
     Target,
@@ -100,7 +102,7 @@ async def test_killed_server_is_noticed_and_its_job_goes_on_with_the_next(home: 
             began = time.monotonic()
             with pytest.raises(ServerUnreachable), remote_errors():
                 await ended(client, job.job_id)
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < PING_S, "it was noticed by pings only"
     with running_server(home, tiny_model_dir) as server:
         async with await connect(server.target) as client:
             first = await client.bounce.WatchJob(bounce_pb2.WatchJobRequest(job_id=job.job_id)).read()
@@ -140,7 +142,7 @@ async def test_stopping_is_quick_tells_clients_and_loses_no_job(home: Path, tiny
             info = error_info(caught.value)
             assert info is not None
             assert info.reason == "SHUTTING_DOWN"
-        assert await asyncio.to_thread(server.process.wait, 8) == Exit.OK
+        assert await asyncio.to_thread(server.process.wait, 30) == Exit.OK
         assert not (home / "run" / "server.json").exists()
         assert not (home / "run" / "server.sock").exists()
     with running_server(home, tiny_model_dir) as server:
@@ -148,19 +150,21 @@ async def test_stopping_is_quick_tells_clients_and_loses_no_job(home: Path, tiny
             assert (await ended(client, job.job_id)).state == bounce_pb2.JOB_STATE_SUCCEEDED
 
 
-def test_second_signal_ends_at_once_and_takes_the_engine_along(home: Path, tiny_model_dir: Path) -> None:
+async def test_second_signal_ends_at_once_and_takes_the_engine_along(home: Path, tiny_model_dir: Path) -> None:
     with running_server(home, tiny_model_dir) as server:
-        engine_pid = asyncio.run(_engine_pid(server))
-        began = time.monotonic()
-        server.process.send_signal(signal.SIGINT)
-        time.sleep(0.05)
-        server.process.send_signal(signal.SIGINT)
-        server.process.wait(5)
-        assert time.monotonic() - began < 2
-        deadline = time.monotonic() + 5
-        while Path(f"/proc/{engine_pid}").exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not Path(f"/proc/{engine_pid}").exists()
+        async with await connect(server.target) as client:
+            engine = psutil.Process(client.info.engine_pid)
+            call = client.live.Separate()
+            audio = audio_pb2.AudioSpec(sample_rate_hz=RATE, channels=2)
+            await call.write(live_pb2.LiveRequest(open=live_pb2.LiveOpen(audio=audio)))
+            assert (await call.read()).HasField("ready")
+            server.process.send_signal(signal.SIGINT)
+            assert (await call.read()).notice.kind == live_pb2.LiveNotice.KIND_DRAINING
+            server.process.send_signal(signal.SIGINT)
+            # A server that had waited for the session would end well.
+            assert await asyncio.to_thread(server.process.wait, 30) == Exit.CANCELLED
+        _, alive = await asyncio.to_thread(psutil.wait_procs, [engine], 30)
+        assert not alive
 
 
 async def _engine_pid(server: RunningServer) -> int:
@@ -330,7 +334,6 @@ async def test_idle_and_pinging_clients_are_not_thrown_out(home: Path, tiny_mode
 
 
 async def test_memory_does_not_grow_with_the_song(home: Path, tiny_model_dir: Path) -> None:
-    psutil = pytest.importorskip("psutil")
     with running_server(home, tiny_model_dir) as server:
         api = psutil.Process(server.process.pid)
         async with await connect(server.target) as client:

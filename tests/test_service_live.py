@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy.typing as npt
 import psutil
 import pytest
 from google.protobuf import duration_pb2
+from real_time import Diary, Watch, paced
 from service_support import RATE, RunningServer, running_server, song, submit
 from stems.v1 import audio_pb2, bounce_pb2, live_pb2
 
@@ -22,6 +22,7 @@ from pyserver.service.channel import Connection, connect, error_info
 
 BLOCK = 512
 STEMS = 5
+CONTEXT = 882 + 1024  # a live window's fade and look-ahead with the tiny model, in samples
 Audio = npt.NDArray[np.float32]
 
 
@@ -63,14 +64,18 @@ class Heard:
     notices: list[live_pb2.LiveNotice] = field(default_factory=list)
     arrivals: list[tuple[int, int]] = field(default_factory=list)  # start of a run, samples sent when it came
     sent: int = 0
+    diary: Diary = field(default_factory=lambda: Diary(latency=0, allowance=0, context=0, rate=RATE))
 
-    @property
-    def dropped(self) -> int:
-        return sum(n.num_samples for n in self.notices if n.kind == live_pb2.LiveNotice.KIND_DROPPED)
+    def sending(self, samples: int) -> None:
+        self.sent += samples
+        self.diary.sent(self.sent)
 
     def take(self, response: live_pb2.LiveResponse) -> None:
         if response.WhichOneof("kind") == "notice":
-            self.notices.append(response.notice)
+            notice = response.notice
+            self.notices.append(notice)
+            if notice.kind == live_pb2.LiveNotice.KIND_DROPPED:
+                self.diary.came(notice.start_sample, notice.start_sample + notice.num_samples, dropped=True)
             return
         stems = []
         for index, stem in enumerate(response.audio.stems):
@@ -80,6 +85,8 @@ class Heard:
         start = response.audio.stems[0].block.start_sample
         self.runs.append((response.audio.epoch, start, np.stack(stems)))
         self.arrivals.append((start, self.sent))
+        compute_s = response.audio.compute.ToNanoseconds() / 1e9
+        self.diary.came(start, start + self.runs[-1][2].shape[2], compute_s)
 
     def stems(self, epoch: int = 0) -> tuple[int, Audio]:
         """First position and stems (S, C, N) of an epoch, after making sure that they are without gap or overlap."""
@@ -103,44 +110,44 @@ async def listen(call: Any, heard: Heard) -> Heard:
     return heard
 
 
-async def send(call: Any, heard: Heard, messages: Iterator[live_pb2.LiveRequest], *, paced: bool = False) -> None:
-    due = time.monotonic()
-    for message in messages:
-        if paced:
-            # Never faster than real time, which is what the promise is made for: what was late is not caught up.
-            due = max(due + message.audio.num_samples / RATE, time.monotonic())
-            await asyncio.sleep(due - time.monotonic())
-        heard.sent += message.audio.num_samples
+async def send(
+    call: Any, heard: Heard, messages: Iterator[live_pb2.LiveRequest], *, in_real_time: bool = False
+) -> None:
+    async for message in paced(messages, BLOCK / RATE if in_real_time else 0.0):
+        heard.sending(message.audio.num_samples)
         await call.write(message)
 
 
-async def late_runs(client: Connection, song_NC: Audio) -> list[int]:
-    """Plays `song_NC` in real time; how many samples too late each run of stems came that did. All must be in place."""
+async def play(client: Connection, song_NC: Audio) -> Diary:
+    """In real time. What comes must be in its place."""
     call, ready = await begin(client, max_latency=duration_pb2.Duration(seconds=3))
-    heard = Heard()
+    heard = Heard(
+        diary=Diary(
+            latency=ready.latency_samples,
+            allowance=ready.latency_samples - ready.hop_samples - CONTEXT - (BLOCK - 1),
+            context=CONTEXT,
+            rate=RATE,
+        )
+    )
     listening = asyncio.create_task(listen(call, heard))
-    await send(call, heard, blocks(song_NC), paced=True)
+    await send(call, heard, blocks(song_NC), in_real_time=True)
     await call.done_writing()
     await listening
-    if heard.dropped == 0:
-        assert_in_place(heard, song_NC)
-    lateness = [sent - start - ready.latency_samples for start, sent in heard.arrivals]
-    return [samples for samples in lateness if samples > 0] + [n.num_samples for n in heard.notices]
+    for _, start, stems_SCN in heard.runs:
+        assert_sums_to(song_NC[start : start + stems_SCN.shape[2]], stems_SCN)
+    return heard.diary
 
 
-async def on_time(client: Connection, song_NC: Audio) -> None:
-    """Nothing is late. Only if others have taken the machine away from us meanwhile may it be tried again, twice."""
-    psutil.cpu_times_percent()  # from here on
-    tries = [await late_runs(client, song_NC)]
-    while tries[-1] and machine_was_taken_away() and len(tries) < 3:
-        tries.append(await late_runs(client, song_NC))
-    assert not tries[-1], f"samples too late, by try: {tries}"
-
-
-def machine_was_taken_away() -> bool:
-    """More wants to run than there are processors, or their host has given them to others since this was last asked."""
-    stolen = getattr(psutil.cpu_times_percent(), "steal", 0.0)
-    return psutil.getloadavg()[0] > (psutil.cpu_count() or 1) or stolen > 5
+async def assert_on_time(server: RunningServer, client: Connection, song_NC: Audio) -> None:
+    """Nothing is late for which the server is to blame."""
+    tries = []
+    for _ in range(3):
+        with Watch(server.process.pid, client.info.engine_pid) as watch:
+            diary = await play(client, song_NC)
+        tries.append(diary.to_blame(watch.stalled_s))
+        if not tries[-1]:
+            return
+    pytest.fail(f"late, by try: {tries}")
 
 
 async def separated(client: Connection, song_NC: Audio, size: int = BLOCK, start: int = 0) -> Heard:
@@ -166,6 +173,10 @@ def assert_in_place(heard: Heard, song_NC: Audio, start: int = 0, epoch: int = 0
     """The tiny model's stems sum to the mixture: so what came back for position p must be what was sent for p."""
     first, stems_SCN = heard.stems(epoch)
     assert first == start
+    assert_sums_to(song_NC, stems_SCN)
+
+
+def assert_sums_to(song_NC: Audio, stems_SCN: Audio) -> None:
     sum_NC = stems_SCN.sum(axis=0, dtype=np.float64).T
     assert sum_NC.shape == song_NC.shape
     assert np.abs(sum_NC - song_NC).max() < 2e-6
@@ -181,8 +192,8 @@ async def test_ready_says_what_will_be_done(client: Connection) -> None:
     call.cancel()
 
 
-async def test_stems_come_at_the_promised_latency_in_real_time(client: Connection) -> None:
-    await on_time(client, song(4.0))
+async def test_stems_come_at_the_promised_latency_in_real_time(server: RunningServer, client: Connection) -> None:
+    await assert_on_time(server, client, song(4.0))
 
 
 async def test_a_fast_client_is_slowed_but_loses_nothing(client: Connection) -> None:
@@ -222,6 +233,15 @@ async def test_after_a_flush_the_stream_goes_on_anywhere(client: Connection) -> 
     assert np.array_equal(heard.stems(epoch=1)[1], alone), "the past before a flush is audible after it"
 
 
+async def sent_until_it_waits(heard: Heard) -> int:
+    """Samples sent when for a while no more could be: what is on the way has then filled all that may be filled."""
+    sent = -1
+    while sent != heard.sent:
+        sent = heard.sent
+        await asyncio.sleep(3)
+    return sent
+
+
 async def test_client_that_does_not_read_makes_the_server_wait_not_buffer(
     server: RunningServer, client: Connection
 ) -> None:
@@ -231,14 +251,12 @@ async def test_client_that_does_not_read_makes_the_server_wait_not_buffer(
     before = memory().rss
     heard = Heard()
     sending = asyncio.create_task(send(call, heard, blocks(song_NC)))
-    await asyncio.sleep(4)
-    sent_before = heard.sent
-    await asyncio.sleep(2)
-    assert heard.sent == sent_before < len(song_NC), "a client that reads nothing could send all it had"
+    sent_before = await sent_until_it_waits(heard)
+    assert sent_before < len(song_NC), "a client that reads nothing could send all it had"
     assert memory().rss - before < 24 * 2**20
     listening = asyncio.create_task(listen(call, heard))
-    await asyncio.sleep(1)
-    assert heard.sent > sent_before
+    while heard.sent == sent_before:  # noqa: ASYNC110 - the server, another process, moves it
+        await asyncio.sleep(0.1)
     call.cancel()
     for task in (sending, listening):
         task.cancel()
@@ -311,21 +329,23 @@ async def test_sessions_beyond_what_the_machine_holds_are_refused(client: Connec
             call.cancel()
 
 
+async def open_sessions(server: RunningServer) -> int:
+    async with await connect(server.target) as other:
+        return int(other.info.open_live_sessions)
+
+
 async def test_a_client_that_goes_away_leaves_its_place(server: RunningServer, client: Connection) -> None:
     call, _ = await begin(client)
     await send(call, Heard(), blocks(song(0.5)))
     call.cancel()
-    for _ in range(50):
-        async with await connect(server.target) as other:
-            if other.info.open_live_sessions == 0:
-                return
-        await asyncio.sleep(0.1)
-    pytest.fail("the session is still open")
+    async with asyncio.timeout(60):
+        while await open_sessions(server):  # noqa: ASYNC110 - it changes in another process
+            await asyncio.sleep(0.1)
 
 
-async def test_live_is_not_late_because_of_bounces(client: Connection) -> None:
+async def test_live_is_not_late_because_of_bounces(server: RunningServer, client: Connection) -> None:
     jobs = [await submit(client, song(120.0, seed=seed)) for seed in (1, 2)]
-    await on_time(client, song(4.0))
+    await assert_on_time(server, client, song(4.0))
     for job in jobs:
         after = await client.bounce.CancelJob(bounce_pb2.CancelJobRequest(job_id=job.job_id))
         assert after.progress.done_samples > 0, "nothing was bounced beside the live session"
@@ -334,27 +354,33 @@ async def test_live_is_not_late_because_of_bounces(client: Connection) -> None:
 async def test_engine_killed_in_a_session_is_told_and_every_sample_accounted_for(
     tmp_path: Path, tiny_model_dir: Path
 ) -> None:
-    song_NC = song(12.0)
+    song_NC, kinds = song(90.0), live_pb2.LiveNotice
     with running_server(tmp_path / "home", tiny_model_dir) as server:
         async with await connect(server.target) as client:
             call, _ = await begin(client)
             heard = Heard()
             listening = asyncio.create_task(listen(call, heard))
-            sending = asyncio.create_task(send(call, heard, blocks(song_NC), paced=True))
-            await asyncio.sleep(2)
-            os.kill(client.info.engine_pid, signal.SIGKILL)
-            await sending
+            killed = restarted = 0  # how many runs had come then
+            async for message in paced(blocks(song_NC), BLOCK / RATE):
+                heard.sending(message.audio.num_samples)
+                await call.write(message)
+                if not killed and len(heard.runs) > 5:
+                    killed = len(heard.runs)
+                    os.kill(client.info.engine_pid, signal.SIGKILL)
+                if not restarted and any(notice.kind == kinds.KIND_ENGINE_RESTARTED for notice in heard.notices):
+                    restarted = len(heard.runs)
+                if restarted and len(heard.runs) > restarted + 10:
+                    break
             await call.done_writing()
             await listening
-    kinds = live_pb2.LiveNotice
-    assert any(notice.kind == kinds.KIND_ENGINE_RESTARTED for notice in heard.notices)
+    assert restarted, "nobody said that the engine was another one"
     holes = [(n.start_sample, n.num_samples) for n in heard.notices if n.kind == kinds.KIND_DROPPED]
     spans = sorted([(start, stems_SCN.shape[2]) for _, start, stems_SCN in heard.runs] + holes)
     expected = 0
     for start, length in spans:
         assert start == expected
         expected = start + length
-    assert expected == len(song_NC)
+    assert expected == heard.sent
     for _, start, stems_SCN in heard.runs[-3:]:  # long after the engine came back, stems are whole again
         sum_CN = stems_SCN.sum(axis=0, dtype=np.float64)
         assert np.abs(sum_CN - song_NC[start : start + stems_SCN.shape[2]].T).max() < 2e-6
@@ -369,7 +395,7 @@ async def test_shutdown_is_announced_before_it_happens(tmp_path: Path, tiny_mode
             response = await call.read()
             assert response.notice.kind == live_pb2.LiveNotice.KIND_DRAINING
             assert (await refusal(call))[0] == "SHUTTING_DOWN"
-        assert await asyncio.to_thread(server.process.wait, 8) == 0
+        assert await asyncio.to_thread(server.process.wait, 30) == 0
 
 
 async def test_a_client_that_does_not_read_cannot_hold_up_the_shutdown(tmp_path: Path, tiny_model_dir: Path) -> None:
@@ -378,12 +404,9 @@ async def test_a_client_that_does_not_read_cannot_hold_up_the_shutdown(tmp_path:
             call, _ = await begin(client)
             heard = Heard()
             sending = asyncio.create_task(send(call, heard, blocks(song(60.0))))
-            sent = -1
-            while sent != heard.sent:
-                sent = heard.sent
-                await asyncio.sleep(1)
+            await sent_until_it_waits(heard)
             assert not sending.done()
             server.process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(server.process.wait, 8) == 0
+            assert await asyncio.to_thread(server.process.wait, 30) == 0
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
