@@ -40,7 +40,7 @@ struct CapturedSet {
 class CapturedPlayer {
   public:
     /// Not on the audio thread.
-    void prepare(int channels, int maxBlock, double rate);
+    void prepare(int channels, double rate);
 
     /// Audio thread. Like LivePlayer::process; `delayed` is the input. The set of the call before has to be alive still
     /// (SnapshotSlot sees to that). Null: nothing is captured.
@@ -50,10 +50,10 @@ class CapturedPlayer {
   private:
     static constexpr int sliceFrames = 256;
 
-    const CapturedRange* rangeFrom(std::int64_t position) const noexcept;
-    void beginAnew(const Transport&, const CapturedSet*) noexcept;
+    void beginAnew(const Transport&, const CapturedSet*, bool moved) noexcept;
     void renderTail() noexcept;
-    int playRange(const CapturedRange&, const float* const* in, int frames, float* const* stems) noexcept;
+    int playSlice(const float* const* in, int frames, float* const* stems) noexcept;
+    void playRange(const CapturedRange&, const float* const* in, int frames, float* const* stems) noexcept;
     void playDry(const float* const* in, int frames, float* const* stems) noexcept;
     void addTail(float* const* stems, int frames) noexcept;
     void compare(const CapturedRange&, const float* const* in, int frames) noexcept;

@@ -5,7 +5,6 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 namespace stemline {
@@ -57,22 +56,24 @@ class InputStream {
     };
     static constexpr std::int64_t borderCapacity = 256;
 
-    bool publishPendingSegment() noexcept;
-    int store(const float* const* channels, int frames) noexcept;
+    bool publishSegment() noexcept;
+    void store(const float* const* channels, int frames) noexcept;
 
     std::int64_t mask_;
     std::vector<std::vector<float>> ring_;
     std::array<Border, borderCapacity> borders_;
 
     // Audio thread's own.
-    Segment segment_;
-    bool pending_ = true; // segment_ is not in borders_ yet
+    bool pending_ = true; // the next frame begins a segment
+    bool playing_ = false;
+    std::uint32_t epoch_ = 0;
+    std::int64_t position_ = 0; // the host's, of the next frame
     std::int64_t frame_ = 0;
     std::int64_t bordersPushed_ = 0;
     std::int64_t framesStored_ = 0;
 
     // Worker's own.
-    Border reading_;
+    alignas(64) Border reading_;
     bool begins_ = false;
     std::int64_t framesRead_ = 0;
     std::int64_t bordersTaken_ = 0;

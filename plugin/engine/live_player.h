@@ -61,8 +61,7 @@ class LivePlayer {
     int processSlice(const float* const* in, int frames, float* const* stems, float* const* delayed) noexcept;
     void delay(const float* const* in, int frames, float* const* delayed) noexcept;
     bool slewGain(int ready, int frames, float* gains) noexcept;
-    void split(const float* gains, bool fading, int frames, float* const* stems,
-               const float* const* delayed) const noexcept;
+    void split(const float* gains, int frames, float* const* stems, const float* const* delayed) const noexcept;
 
     int channels_ = 0;
     int latency_ = 0;
@@ -75,6 +74,7 @@ class LivePlayer {
     std::int64_t frame_ = 0;
     std::int64_t expected_ = 0; // the host's position, if it does not jump
     bool playing_ = false;
+    bool started_ = false;
     int gain_ = fadeFrames; // of the stems, in steps of 1 / fadeFrames
 
     std::atomic<std::int64_t> next_{0};

@@ -3,8 +3,8 @@
 #include "engine/stems.h"
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <vector>
 
 namespace stemline {
@@ -15,6 +15,7 @@ namespace stemline {
 /// The ring is cut into pages of 32 frames. A page's tag holds its number and a bit for each frame that is there, in
 /// one atomic word, so the reader never looks at a frame that the writer may touch: the writer only touches frames
 /// without a bit, and only from `played` up to `played + capacity`, where no older page can still be wanted.
+/// Frames before 0 are silence and always there.
 class StemTimeline {
   public:
     /// Neither thread.
@@ -57,11 +58,14 @@ class StemTimeline {
     /// High half: the page's number (it wraps after 33 days at 48 kHz). Low half: a bit for each frame.
     using Tag = std::atomic<std::uint64_t>;
 
-    std::size_t slotOf(std::int64_t frame) const noexcept;
+    std::size_t pageOf(std::int64_t frame) const noexcept;
     std::uint32_t bitsOf(const std::vector<Tag>& tags, std::int64_t frame) const noexcept;
     void setBits(std::vector<Tag>& tags, std::int64_t frame, std::uint32_t bits) noexcept;
-    int place(std::int64_t frame, std::uint32_t stemMask, const float* const* stems, int offset,
-              std::uint32_t wanted) noexcept;
+    template <class Bits> int countFrom(std::int64_t frame, int atMost, Bits bitsAt) const noexcept;
+    std::uint32_t finiteOf(std::uint32_t stemMask, const float* const* stems, std::int64_t offset, int first,
+                           std::uint32_t wanted) const noexcept;
+    void place(std::int64_t frame, std::uint32_t stemMask, const float* const* stems, std::int64_t offset,
+               std::uint32_t wanted) noexcept;
 
     int channels_;
     std::int64_t capacity_;
