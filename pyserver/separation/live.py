@@ -9,13 +9,15 @@ latency = fade + hop + look-ahead + the time allowed for computing + the rest of
 Axes: S stems, C channels, N samples, F samples of a fade.
 """
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from pyserver.engine.messages import Audio, SeparationSettings, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import LatencyNotPossible, TooManyLiveSessions
+from pyserver.separation.history import History
 from pyserver.separation.windows import fade_in
 
 HOPS_S = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
@@ -51,6 +53,7 @@ class LivePlan:
     allowance_samples: int
     block_samples: int
     load: float  # share of the engine's time this session takes
+    deadlines: bool = True  # without them a late window is waited for, not dropped
 
     @property
     def latency_samples(self) -> int:
@@ -76,25 +79,20 @@ def plan_live(
 
     Raises LatencyNotPossible (metadata `possible_latency_s` where there is one), TooManyLiveSessions.
     """
-    scale = sample_rate_hz / card.sample_rate_hz
     window_s = costs.window_s * (1.0 if sample_rate_hz == card.sample_rate_hz else _RESAMPLING)
     allowance_s = costs.blocking_s + costs.other_live_s + _SLOWER * window_s + _OVERHEAD_S
     plans = [
-        LivePlan(
-            sample_rate_hz=sample_rate_hz,
-            channels=channels,
-            stems=len(card.stems),
-            window_samples=round(card.live_window_samples * scale),
-            hop_samples=round(hop_s * sample_rate_hz),
-            fade_samples=min(round(_FADE_S * sample_rate_hz), round(card.fade_samples * scale)),
-            lookahead_samples=round(card.live_lookahead_samples * scale),
+        replace(
+            plan,
             allowance_samples=round(allowance_s * sample_rate_hz),
-            block_samples=max(block_samples, 1),
-            load=window_s / hop_s,
+            load=window_s * sample_rate_hz / plan.hop_samples,
+            deadlines=True,
         )
-        for hop_s in HOPS_S
+        for plan in plan_without_deadlines(
+            card, sample_rate_hz=sample_rate_hz, channels=channels, block_samples=block_samples
+        )
     ]
-    possible = [plan for plan in plans if plan.load <= _MOST_LOAD and _has_past(plan)]
+    possible = [plan for plan in plans if plan.load <= _MOST_LOAD]
     if not possible:
         raise LatencyNotPossible(
             f"model {card.name} is too slow for live use here: {window_s:.2f} s for each window; "
@@ -116,6 +114,30 @@ def plan_live(
             possible_latency_s=f"{smallest.latency_s:.6f}",
         )
     return within[-1]
+
+
+def plan_without_deadlines(
+    card: ModelCard, *, sample_rate_hz: int, channels: int, block_samples: int
+) -> list[LivePlan]:
+    """One plan for each hop that the model's window has room for, the smallest latency first."""
+    scale = sample_rate_hz / card.sample_rate_hz
+    plans = [
+        LivePlan(
+            sample_rate_hz=sample_rate_hz,
+            channels=channels,
+            stems=len(card.stems),
+            window_samples=round(card.live_window_samples * scale),
+            hop_samples=round(hop_s * sample_rate_hz),
+            fade_samples=min(round(_FADE_S * sample_rate_hz), round(card.fade_samples * scale)),
+            lookahead_samples=round(card.live_lookahead_samples * scale),
+            allowance_samples=0,
+            block_samples=max(block_samples, 1),
+            load=0.0,
+            deadlines=False,
+        )
+        for hop_s in HOPS_S
+    ]
+    return [plan for plan in plans if _has_past(plan)]
 
 
 def _has_past(plan: LivePlan) -> bool:
@@ -159,9 +181,7 @@ class _Segment:
 
     start: int
     began_s: float
-    buffer_CN: Audio  # holds [end - filled, end), zeros before the start
-    filled: int
-    end: int
+    history: History
     stop: int | None = None  # the end of the stream, once it is known
     next_window: int = 0
     next_out: int = 0
@@ -194,15 +214,15 @@ class LiveSession:
 
         `now_s` is when the block arrived; deadlines are counted from it.
         """
-        if self._now is not None and start_sample != self._now.end:
+        if self._now is not None and start_sample != self._now.history.end:
             self._forget()
         if self._now is None:
             self._now = self._new_segment(start_sample, now_s)
         windows = []
         for first in range(0, audio_CN.shape[1], self.plan.hop_samples):
-            self._append(self._now, audio_CN[:, first : first + self.plan.hop_samples])
+            self._now.history.append(audio_CN[:, first : first + self.plan.hop_samples])
             windows += self._complete_windows(self._now, now_s)
-        self._consumed = self._now.end
+        self._consumed = self._now.history.end
         return windows
 
     def flush(self) -> None:
@@ -212,14 +232,13 @@ class LiveSession:
 
     def finish(self, now_s: float) -> list[LiveWindow]:
         """The stream has ended: the windows that bring out its tail."""
-        segment, plan = self._now, self.plan
+        segment = self._now
         if segment is None or segment.stop is not None:
             return []
-        segment.stop = segment.end
+        segment.stop = segment.history.end
         windows = []
         while self._out_stop(segment, segment.next_window - 1) < segment.stop:
-            missing = self._complete_at(segment, segment.next_window) - segment.end
-            self._append(segment, np.zeros((plan.channels, missing), np.float32))
+            segment.history.append_silence(self._complete_at(segment, segment.next_window) - segment.history.end)
             windows += self._complete_windows(segment, now_s)
         return windows
 
@@ -237,20 +256,9 @@ class LiveSession:
 
     def _new_segment(self, start: int, now_s: float) -> _Segment:
         plan = self.plan
-        # Room for a window and as much again: what is kept moves to the front only once in a window's length.
-        buffer_CN = np.zeros((plan.channels, 2 * plan.window_samples + plan.hop_samples), np.float32)
-        return _Segment(start=start, began_s=now_s, buffer_CN=buffer_CN, filled=plan.window_samples, end=start)
-
-    def _append(self, segment: _Segment, audio_CN: Audio) -> None:
-        """At most a hop, so that no window is overwritten before it has been cut."""
-        count, buffer_CN = audio_CN.shape[1], segment.buffer_CN
-        if segment.filled + count > buffer_CN.shape[1]:
-            keep = self.plan.window_samples
-            buffer_CN[:, :keep] = buffer_CN[:, segment.filled - keep : segment.filled].copy()
-            segment.filled = keep
-        buffer_CN[:, segment.filled : segment.filled + count] = audio_CN
-        segment.filled += count
-        segment.end += count
+        most = plan.hop_samples + plan.lookahead_samples  # what `finish` may have to add
+        history = History(plan.channels, start=start, keep=plan.window_samples, most=most)
+        return _Segment(start=start, began_s=now_s, history=history)
 
     def _complete_at(self, segment: _Segment, index: int) -> int:
         return segment.start + (index + 1) * self.plan.hop_samples + self.plan.lookahead_samples
@@ -261,7 +269,7 @@ class LiveSession:
 
     def _complete_windows(self, segment: _Segment, now_s: float) -> list[LiveWindow]:
         windows = []
-        while segment.end >= self._complete_at(segment, segment.next_window):
+        while segment.history.end >= self._complete_at(segment, segment.next_window):
             windows.append(self._cut(segment, segment.next_window, now_s))
             segment.next_window += 1
         return windows
@@ -269,13 +277,14 @@ class LiveSession:
     def _cut(self, segment: _Segment, index: int, now_s: float) -> LiveWindow:
         plan = self.plan
         stop = self._complete_at(segment, index)
-        high = segment.filled - (segment.end - stop)
-        audio_CN = segment.buffer_CN[:, high - plan.window_samples : high].copy()
+        audio_CN = segment.history.cut(stop - plan.window_samples, stop)
         keep_stop = plan.window_samples - plan.lookahead_samples
         keep = (keep_stop - plan.hop_samples - plan.fade_samples, keep_stop)
         request = WindowRequest(
             self.model, audio_CN, plan.sample_rate_hz, stop - plan.window_samples, keep, self.settings
         )
+        if not plan.deadlines:
+            return LiveWindow(self.segment, index, request, math.inf)
         # Who sends faster than real time still has until real time catches up.
         due_s = max(now_s, segment.began_s + (stop - segment.start) / plan.sample_rate_hz)
         return LiveWindow(self.segment, index, request, due_s + plan.allowance_samples / plan.sample_rate_hz)

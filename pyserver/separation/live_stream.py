@@ -1,19 +1,48 @@
-"""A live session at work: LiveSession's windows go to the scheduler, its stems come out in order."""
+"""A live session at work: its windows go to the scheduler, its stems come out in order."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from typing import Protocol
 
-from pyserver.engine.messages import Audio
+from pyserver.engine.messages import Audio, SeparationSettings, WindowResult
 from pyserver.separation.errors import DeadlineMissed
-from pyserver.separation.live import LiveDropped, LiveSession, LiveStems, LiveWindow
+from pyserver.separation.live import LiveDropped, LiveStems, LiveWindow
 from pyserver.separation.scheduler import Scheduler
+
+
+class Session(Protocol):
+    """The arithmetic of a stream: which windows its blocks make, which stems their results. Knows no clock."""
+
+    settings: SeparationSettings
+    """May be set at any time; holds from the next window on."""
+    segment: int
+    """Counts the runs of blocks: grows with every flush and with every block that does not follow the last."""
+
+    @property
+    def consumed_samples(self) -> int:
+        """Where the next block is expected: how far the client's stream has been read."""
+
+    def feed(self, start_sample: int, audio_CN: Audio, now_s: float) -> list[LiveWindow]:
+        """Take a block; `now_s` is when it arrived."""
+
+    def flush(self) -> None:
+        """The past is forgotten, the next block may start anywhere."""
+
+    def finish(self, now_s: float) -> list[LiveWindow]:
+        """The stream has ended: the windows that bring out its tail."""
+
+    def accept(self, window: LiveWindow, result: WindowResult) -> list[LiveStems | LiveDropped]:
+        """What a computed window finishes, in order; results may come in any."""
+
+    def drop(self, window: LiveWindow, message: str) -> list[LiveStems | LiveDropped]:
+        """A window with a deadline has missed it."""
 
 
 class LiveStream:
     """What the Live service holds for each client. Iterate over it for stems; everything runs on the event loop."""
 
-    def __init__(self, session: LiveSession, scheduler: Scheduler, owner: str) -> None:
+    def __init__(self, session: Session, scheduler: Scheduler, owner: str) -> None:
         self._session, self._scheduler, self._owner = session, scheduler, owner
         self._tasks: dict[asyncio.Task[None], int] = {}  # and the segment each works for
         self._out: asyncio.Queue[LiveStems | LiveDropped | Exception | None] = asyncio.Queue()
@@ -39,6 +68,11 @@ class LiveStream:
             if isinstance(item, Exception):
                 raise item
             yield item
+            self._out.task_done()
+
+    async def taken(self) -> None:
+        """Returns when everything that has come out so far has been dealt with by who iterates."""
+        await self._out.join()
 
     def close(self) -> None:
         """Give up everything still waiting, as when the client has gone."""

@@ -12,10 +12,12 @@ from pyserver.engine.messages import LoadedModel, SeparationSettings
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import TooManyLiveSessions
 from pyserver.separation.live import LiveCosts, LivePlan, plan_live
+from pyserver.separation.offline import OfflinePlan, plan_offline
 from pyserver.service import wire
 from pyserver.service.core import Core
 
 _SLOWER = 1.25  # than measured: what a window may need on a machine that is less idle
+_MOST_OFFLINE = 128  # sessions: each holds some seconds of audio
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +36,29 @@ class Admission:
     def __init__(self, core: Core) -> None:
         self._core = core
         self._open: dict[str, _Open] = {}
+        self._offline = 0
         self._deciding = asyncio.Lock()
 
     @asynccontextmanager
     async def admitted(
         self, session_id: str, card: ModelCard, request: live_pb2.LiveOpen
-    ) -> AsyncIterator[tuple[LivePlan, SeparationSettings]]:
+    ) -> AsyncIterator[tuple[LivePlan | OfflinePlan, SeparationSettings]]:
         """A place for a session as long as the context lasts.
 
-        Raises LatencyNotPossible, or TooManyLiveSessions if those that are open would suffer.
+        Raises LatencyNotPossible, or TooManyLiveSessions if those that are open would suffer. Offline sessions are
+        no burden to the others: their windows wait their turn among those of bounces.
         """
         settings = wire.settings(request.quality, card)
         loaded = await self._core.engine.load(card.name)
+        if request.pace == live_pb2.PACE_OFFLINE:
+            if self._offline >= _MOST_OFFLINE:
+                raise TooManyLiveSessions(f"{self._offline} offline sessions are open, as many as this server allows")
+            self._offline += 1
+            try:
+                yield _plan_offline(card, request), settings
+            finally:
+                self._offline -= 1
+            return
         async with self._deciding:
             plan, window_s = self._decide(card, loaded, request, settings)
             self._open[session_id] = _Open(plan, window_s)
@@ -74,7 +87,7 @@ class Admission:
             channels=request.audio.channels,
             block_samples=request.block_samples,
             costs=costs,
-            max_latency_s=request.max_latency.ToNanoseconds() / 1e9 if request.HasField("max_latency") else None,
+            max_latency_s=_max_latency_s(request),
         )
         self._require_room_beside(window_s, blocking_s)
         return plan, window_s
@@ -87,3 +100,17 @@ class Admission:
                 f"another live session would make those that are open ({len(self._open)}) late; close one first",
                 open_sessions=len(self._open),
             )
+
+
+def _plan_offline(card: ModelCard, request: live_pb2.LiveOpen) -> LivePlan | OfflinePlan:
+    return plan_offline(
+        card,
+        sample_rate_hz=request.audio.sample_rate_hz,
+        channels=request.audio.channels,
+        block_samples=request.block_samples,
+        max_latency_s=_max_latency_s(request),
+    )
+
+
+def _max_latency_s(request: live_pb2.LiveOpen) -> float | None:
+    return request.max_latency.ToNanoseconds() / 1e9 if request.HasField("max_latency") else None

@@ -11,7 +11,8 @@ from stems.v1 import audio_pb2, live_pb2
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import LatencyNotPossible
 from pyserver.separation.live import LiveDropped, LivePlan, LiveSession, LiveStems
-from pyserver.separation.live_stream import LiveStream
+from pyserver.separation.live_stream import LiveStream, Session
+from pyserver.separation.offline import OfflinePlan, OfflineSession
 from pyserver.service import wire
 from pyserver.service.admission import Admission
 from pyserver.service.core import Core, ShuttingDown
@@ -52,7 +53,11 @@ class LiveService:
         card = await self._core.card(request.model)
         session_id = secrets.token_hex(8)
         async with self._admission.admitted(session_id, card, request) as (plan, settings):
-            session = LiveSession(plan, card.name, settings)
+            session: Session
+            if isinstance(plan, OfflinePlan):
+                session = OfflineSession(plan, card.name, settings)
+            else:
+                session = LiveSession(plan, card.name, settings)
             stream = LiveStream(session, self._core.scheduler, session_id)
             call = _Call(self._core, card, plan, session, stream, context)
             self._calls.add(call)
@@ -75,8 +80,8 @@ class _Call:
         self,
         core: Core,
         card: ModelCard,
-        plan: LivePlan,
-        session: LiveSession,
+        plan: LivePlan | OfflinePlan,
+        session: Session,
         stream: LiveStream,
         context: grpc.aio.ServicerContext,
     ) -> None:
@@ -86,7 +91,8 @@ class _Call:
         self._session = session
         self._stream = stream
         self._context = context
-        self._most_steps = session.settings.refiner_steps
+        # A latency in real time was promised for so many; who waits may have more.
+        self._most_steps = session.settings.refiner_steps if plan.deadlines else wire.MAX_REFINER_STEPS
         self._pacing = Pacing(plan.latency_samples)
         self._writing = asyncio.Lock()
 
@@ -107,6 +113,7 @@ class _Call:
             max_in_flight_blocks=blocks,
             quality=wire.quality(self._session.settings),
             device=f"{device.name} ({device.backend})",
+            bounce_windows=isinstance(self._plan, OfflinePlan),
         )
         await self.write(live_pb2.LiveResponse(ready=ready))
         await _until_sent(self._send(), self._receive(requests), self._end_when_drained())
@@ -122,6 +129,8 @@ class _Call:
                 await self._feed(request.audio)
             elif kind == "flush":
                 self._stream.flush()
+                # Or stems of one past after the other would pile up for a client that jumps and does not read.
+                await self._stream.taken()
                 self._pacing.forget()
             elif kind == "update":
                 self._update(request.update.quality)

@@ -1,11 +1,23 @@
 """How far a live session reads ahead of what it has sent back: bounds what a fast or stalled client makes us keep."""
 
 import asyncio
+from typing import Protocol
 
-from pyserver.separation.live import LivePlan
+
+class Plan(Protocol):
+    """What the service needs to know of a session's plan, whichever its pace."""
+
+    @property
+    def channels(self) -> int: ...
+    @property
+    def hop_samples(self) -> int: ...
+    @property
+    def latency_samples(self) -> int: ...
+    @property
+    def deadlines(self) -> bool: ...
 
 
-def in_flight_blocks(plan: LivePlan, block_samples: int, asked: int) -> int:
+def in_flight_blocks(plan: Plan, block_samples: int, asked: int) -> int:
     """How many blocks a client may be ahead of the last `consumed_samples` that it was told.
 
     It hears nothing before the first stems, a latency after its first block, and then once a hop: with less than a
