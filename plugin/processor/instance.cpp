@@ -35,23 +35,25 @@ Instance::Instance(const Parameters& parameters, LatencyChanged latencyChanged)
 
 Instance::~Instance() = default;
 
-void Instance::prepare(double rate, int maxBlock, int channels) {
+void Instance::prepare(double rate, int maxBlock, int channels, bool offline) {
+    const std::scoped_lock keeping(keeping_);
     {
         const std::scoped_lock lock(mutex_);
         config_.rate = rate;
         config_.maxBlock = maxBlock;
         config_.channels = channels;
-        prepared_ = true;
-        playing_ = false;
-        gaveUp_ = false;
-        // A new one even if nothing has changed: the delay must not give out what was left in it.
-        replacePlayback();
+        incomplete_.reset();
     }
-    announceLatency();
+    prepared_ = true;
+    playing_ = false;
+    gaveUp_ = false;
+    offline_ = offline;
+    // A new one even if nothing has changed: the delay must not give out what was left in it.
+    replacePlayback(wantedConfig());
 }
 
 void Instance::release() {
-    const std::scoped_lock lock(mutex_);
+    const std::scoped_lock keeping(keeping_);
     prepared_ = false;
     playing_ = false;
 }
@@ -61,12 +63,26 @@ void Instance::process(const Transport& transport, const float* const* input, in
     playing_.store(transport.playing, std::memory_order_relaxed);
     offline_.store(transport.offline, std::memory_order_relaxed);
     const Handle* handle = slot_.current();
-    if (handle == nullptr)
+    Playback* playback = handle != nullptr ? handle->playback.get() : nullptr;
+    if (transport.offline) {
+        playback = waitForOfflinePlayback(playback);
+        if (playback != nullptr)
+            waitForStems(*playback, transport, frames);
+    }
+    if (playback == nullptr)
         return;
-    Playback& playback = *handle->playback;
-    if (transport.offline)
-        waitForStems(playback, transport, frames);
-    playback.live.process(transport, input, frames, stems, delayed);
+    playback->live.process(transport, input, frames, stems, delayed);
+}
+
+/** The first offline block after real time: the stream starts anew, so that what is rendered does not depend on what was
+    heard before. */
+Playback* Instance::waitForOfflinePlayback(Playback* playback) noexcept {
+    for (int tries = 0; tries < 2000 && (playback == nullptr || !playback->config.offline); ++tries) {
+        std::this_thread::sleep_for(1ms);
+        if (const Handle* handle = slot_.current())
+            playback = handle->playback.get();
+    }
+    return playback;
 }
 
 /** The host renders to a file: it is held until the stems are there, or until it is plain that they will not come. */
@@ -75,11 +91,12 @@ void Instance::waitForStems(const Playback& playback, const Transport& transport
         gaveUp_ = false;
         return;
     }
-    const auto began = Clock::now();
-    auto moved = began;
+    auto moved = Clock::now();
     std::int64_t received = -1;
-    while (!gaveUp_ && !playback.live.readyFor(frames)) {
-        std::this_thread::sleep_for(1ms);
+    for (int tries = 1; !gaveUp_ && !playback.live.readyFor(frames); ++tries) {
+        std::this_thread::sleep_for(500us);
+        if (tries % 100 != 0)
+            continue;
         const auto status = playback.link->status();
         if (status.statistics.framesReceived != std::exchange(received, status.statistics.framesReceived))
             moved = Clock::now();
@@ -117,49 +134,60 @@ bool Instance::hopeless(const client::ServerStatus& status, double waitedSeconds
 void Instance::control(const std::stop_token& stop) {
     while (!stop.stop_requested()) {
         std::this_thread::sleep_for(controlPeriod);
-        bool changed = false;
-        {
-            const std::scoped_lock lock(mutex_);
-            changed = prepared_ && keepPlayback();
-        }
-        if (changed)
-            announceLatency();
+        const std::scoped_lock keeping(keeping_);
+        if (prepared_)
+            keepPlayback();
+        slot_.collect();
+        std::erase_if(made_, [](const auto& playback) { return playback.use_count() == 1; });
     }
 }
 
-/** True if what the host has to be told has changed. */
-bool Instance::keepPlayback() {
-    slot_.collect();
-    if (playback_ == nullptr || playing_.load(std::memory_order_relaxed))
-        return false; // settings take effect while stopped
-    if (wantedConfig() != playback_->config) {
-        const int before = latency_;
-        replacePlayback();
-        return latency_ != before;
-    }
-    playback_->link->reconfigure(liveSettings(playback_->config));
-    return false;
-}
-
-void Instance::replacePlayback() {
+/** Settings take effect while the transport is stopped; only a host that begins to wait, or no longer does, is heeded at
+    once. */
+void Instance::keepPlayback() {
+    const auto playback = newest();
     const auto config = wantedConfig();
-    playback_ = std::make_shared<Playback>(config, server_, liveSettings(config));
-    latency_ = playback_->latency;
-    slot_.publish(std::make_unique<const Handle>(Handle{playback_}));
+    if (playing_.load(std::memory_order_relaxed) && config.offline == playback->config.offline)
+        return;
+    if (config != playback->config)
+        replacePlayback(config);
+    else
+        playback->link->reconfigure(liveSettings(config));
 }
 
-void Instance::announceLatency() { latencyChanged_(latency_); }
+void Instance::replacePlayback(const PlaybackConfig& config) {
+    client::ServerChoice server;
+    {
+        const std::scoped_lock lock(mutex_);
+        server = server_;
+    }
+    auto playback = made_.emplace_back(std::make_shared<Playback>(config, server, liveSettings(config)));
+    {
+        const std::scoped_lock lock(mutex_);
+        playback_ = playback;
+    }
+    slot_.publish(std::make_unique<const Handle>(Handle{playback}));
+    if (latency_.exchange(playback->latency) != playback->latency)
+        latencyChanged_(playback->latency);
+}
+
+std::shared_ptr<Playback> Instance::newest() const {
+    const std::scoped_lock lock(mutex_);
+    return playback_;
+}
 
 PlaybackConfig Instance::wantedConfig() const {
+    const std::scoped_lock lock(mutex_);
     PlaybackConfig config = config_;
     config.mode = parameters_.mode();
+    config.offline = offline_;
     config.latencySeconds = config.mode == Mode::live ? parameters_.latencySeconds() : 0.0;
     return config;
 }
 
 client::LiveSettings Instance::liveSettings(const PlaybackConfig& config) const {
     client::LiveSettings settings;
-    settings.model = model_;
+    settings.model = model();
     settings.refinerSteps = parameters_.refinerSteps();
     settings.seed = parameters_.seed();
     settings.sampleRate = config.rate;
@@ -167,6 +195,7 @@ client::LiveSettings Instance::liveSettings(const PlaybackConfig& config) const 
     settings.askLatency =
         planLatency(config.latencySeconds, config.rate, config.maxBlock, jitterSeconds).askServer;
     settings.chunk = chunkFrames;
+    settings.offline = config.offline;
     settings.separate = config.mode == Mode::live;
     return settings;
 }
@@ -182,32 +211,32 @@ std::string Instance::model() const {
 }
 
 void Instance::setServer(const client::ServerChoice& server) {
-    const std::scoped_lock lock(mutex_);
-    server_ = server;
-    if (playback_ != nullptr)
-        playback_->link->choose(server);
+    {
+        const std::scoped_lock lock(mutex_);
+        server_ = server;
+    }
+    if (const auto playback = newest())
+        playback->link->choose(server);
 }
 
 client::ServerStatus Instance::status() const {
-    const std::scoped_lock lock(mutex_);
-    return playback_ != nullptr ? playback_->link->status() : client::ServerStatus{};
+    const auto playback = newest();
+    return playback != nullptr ? playback->link->status() : client::ServerStatus{};
 }
 
 std::int64_t Instance::lateBlocks() const {
-    const std::scoped_lock lock(mutex_);
-    return playback_ != nullptr ? playback_->live.counters().lateBlocks.load() : 0;
+    const auto playback = newest();
+    return playback != nullptr ? playback->live.counters().lateBlocks.load() : 0;
 }
 
 void Instance::tryNow() {
-    const std::scoped_lock lock(mutex_);
-    if (playback_ != nullptr)
-        playback_->link->tryNow();
+    if (const auto playback = newest())
+        playback->link->tryNow();
 }
 
 void Instance::restartServer() {
-    const std::scoped_lock lock(mutex_);
-    if (playback_ != nullptr)
-        playback_->link->restartServer();
+    if (const auto playback = newest())
+        playback->link->restartServer();
 }
 
 std::optional<IncompleteBounce> Instance::incompleteBounce() const {

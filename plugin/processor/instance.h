@@ -18,6 +18,7 @@ struct PlaybackConfig {
     int maxBlock = 512;
     int channels = 2;
     double latencySeconds = 0.0; // Live
+    bool offline = false;        // the host waits, so the server need not hurry
 
     bool operator==(const PlaybackConfig&) const = default;
 };
@@ -45,7 +46,7 @@ class Instance {
     ~Instance();
 
     /** The host's main thread, while no block is processed. Never waits for a server. */
-    void prepare(double rate, int maxBlock, int channels);
+    void prepare(double rate, int maxBlock, int channels, bool offline);
     void release();
     int latency() const noexcept { return latency_; }
 
@@ -65,20 +66,24 @@ class Instance {
 
   private:
     void control(const std::stop_token&);
-    bool keepPlayback();
-    void replacePlayback();
-    void announceLatency();
+    void keepPlayback();
+    void replacePlayback(const PlaybackConfig&);
+    std::shared_ptr<Playback> newest() const;
     PlaybackConfig wantedConfig() const;
     client::LiveSettings liveSettings(const PlaybackConfig&) const;
+    Playback* waitForOfflinePlayback(Playback*) noexcept;
     void waitForStems(const Playback&, const Transport&, int frames) noexcept;
     static bool hopeless(const client::ServerStatus&, double waitedSeconds) noexcept;
 
     const Parameters& parameters_;
     const LatencyChanged latencyChanged_;
-    mutable std::mutex mutex_; // guards what the control thread shares with the host's and the message thread
+    std::mutex keeping_; // held by whoever makes and destroys playbacks, which may take a second: control or host
+    bool prepared_ = false;
+    std::vector<std::shared_ptr<Playback>> made_; // each ends here, not where somebody happened to look at it last
+
+    mutable std::mutex mutex_; // held for moments only, as by the message thread
     std::shared_ptr<Playback> playback_; // the newest
     PlaybackConfig config_;
-    bool prepared_ = false;
     std::string model_;
     client::ServerChoice server_;
     std::optional<IncompleteBounce> incomplete_;

@@ -24,7 +24,7 @@ PluginProcessor::PluginProcessor()
 void PluginProcessor::prepareToPlay(double sampleRate, int maximumBlock) {
     channels_ = getMainBusNumInputChannels();
     mixer_.prepare(sampleRate, channels_);
-    instance.prepare(sampleRate, juce::jmax(1, maximumBlock), channels_);
+    instance.prepare(sampleRate, juce::jmax(1, maximumBlock), channels_, isNonRealtime());
 }
 
 void PluginProcessor::releaseResources() { instance.release(); }
