@@ -62,6 +62,12 @@ void LivePlayer::process(const Transport& transport, const float* const* in, int
     next_.store(frame_, std::memory_order_release); // release: the input up to here is on its way
 }
 
+bool LivePlayer::readyFor(int frames) const noexcept {
+    // What is not yet sent cannot come: nothing beyond the latency is waited for.
+    const int wanted = std::min(frames + fadeFrames, latency_);
+    return timeline_->settledFrom(nextFrame() - latency_, wanted) >= wanted;
+}
+
 void LivePlayer::follow(const Transport& transport, int frames) noexcept {
     const bool turned = transport.playing != playing_;
     const bool jumped = transport.playing && transport.position != expected_;
