@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 namespace stemline {
 
@@ -88,7 +89,7 @@ void CapturedPlayer::beginAnew(const Transport& transport, const CapturedSet* se
         tailLeft_ = 0;
     else if (sounded)
         renderTail();
-    const bool nothingToFadeWith = !started_ || (!sounded && quietFrames_ >= quietEnough);
+    const bool nothingToFadeWith = !started_ || (!sounded && tailLeft_ == 0 && quietFrames_ >= quietEnough);
     gain_ = transport.playing && (transport.offline || nothingToFadeWith) ? fadeFrames : 0;
     if (transport.playing)
         position_ = transport.position;
@@ -101,22 +102,29 @@ void CapturedPlayer::beginAnew(const Transport& transport, const CapturedSet* se
 
 /// What would have come next, fading out, on top of what is left of an earlier one.
 void CapturedPlayer::renderTail() noexcept {
-    const CapturedRange* const range = rangeFrom(set_, position_);
-    const bool covered = covers(range, position_);
-    for (int stem = 0; stem < numSeparated; ++stem)
-        for (int c = 0; c < channels_; ++c) {
-            float* const tail = tail_.data() + (stem * channels_ + c) * fadeFrames;
-            std::copy(tail + fadeFrames - tailLeft_, tail + fadeFrames, tail);
-            std::fill(tail + tailLeft_, tail + fadeFrames, 0.0f);
-            const float* const samples = covered ? range->stems[static_cast<std::size_t>(stem)] : nullptr;
-            if (samples == nullptr)
-                continue;
-            const std::int64_t offset = position_ - range->start;
-            const auto count = static_cast<int>(std::min<std::int64_t>(gain_, range->length - offset));
-            for (int i = 0; i < count; ++i)
-                tail[i] += gainOf(gain_ - 1 - i) * sampleOf(*range, samples, offset + i, c, channels_);
-        }
+    const auto left = static_cast<std::size_t>(tailLeft_);
+    for (int plane = 0; plane < numSeparated * channels_; ++plane) {
+        float* const tail = tail_.data() + plane * fadeFrames;
+        std::memmove(tail, tail + fadeFrames - tailLeft_, left * sizeof(float));
+        std::fill(tail + tailLeft_, tail + fadeFrames, 0.0f);
+    }
     tailLeft_ = fadeFrames;
+    for (int done = 0; done < gain_;) {
+        const std::int64_t position = position_ + done;
+        const CapturedRange* const range = rangeFrom(set_, position);
+        if (!covers(range, position))
+            break;
+        const std::int64_t offset = position - range->start;
+        const auto count = static_cast<int>(std::min<std::int64_t>(gain_ - done, range->length - offset));
+        for (int stem = 0; stem < numSeparated; ++stem)
+            if (const float* const samples = range->stems[static_cast<std::size_t>(stem)])
+                for (int c = 0; c < channels_; ++c) {
+                    float* const tail = tail_.data() + (stem * channels_ + c) * fadeFrames + done;
+                    for (int i = 0; i < count; ++i)
+                        tail[i] += gainOf(gain_ - 1 - done - i) * sampleOf(*range, samples, offset + i, c, channels_);
+                }
+        done += count;
+    }
 }
 
 int CapturedPlayer::playSlice(const float* const* in, int frames, float* const* stems) noexcept {

@@ -60,7 +60,7 @@ void Mixer::mixSlice(const float* const* stems, float* const* main, int offset, 
             continue;
         for (int i = 0; i < frames; ++i) {
             if (ramp.left > 0)
-                ramp.now = --ramp.left == 0 ? ramp.target : ramp.now + ramp.step;
+                ramp.now = ramp.target - ramp.step * static_cast<float>(--ramp.left);
             gains[static_cast<std::size_t>(i)] = static_cast<double>(ramp.now);
         }
         for (int c = 0; c < channels_; ++c) {
