@@ -16,7 +16,8 @@ from real_time import Diary, paced
 from test_live_session import SETTINGS, card, separated
 
 from pyserver.engine.messages import DeviceInfo, SeparationSettings, WindowRequest, WindowResult
-from pyserver.separation.live import LiveCosts, LiveDropped, LivePlan, LiveSession, plan_live
+from pyserver.separation.live import LiveDropped, LiveSession
+from pyserver.separation.live_plan import LiveCosts, LivePlan, plan_live
 from pyserver.separation.live_stream import LiveStream
 from pyserver.separation.scheduler import Scheduler
 
@@ -65,7 +66,7 @@ async def play(plan: LivePlan, engine: Given, bounces: int) -> Diary:
             live.feed(start, block_CN)
         live.finish()
 
-    async with asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(10 * SECONDS), asyncio.TaskGroup() as tasks:
         tasks.create_task(send())
         others = [tasks.create_task(bounce_without_end(scheduler, str(number))) for number in range(bounces)]
         position = 0
