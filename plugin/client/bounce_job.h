@@ -29,7 +29,7 @@ struct BounceRequest {
 };
 
 struct BounceOutput {
-    std::string stem; // as the model names it, or "residual"
+    std::string stem;           // as the model names it, or "residual"
     std::filesystem::path file; // raw float32, little-endian, interleaved
     std::string sha256;
     float peak = 0;

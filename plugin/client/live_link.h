@@ -17,14 +17,15 @@ class StemTimeline;
 namespace stemline::client {
 
 struct LiveSettings {
-    std::string model; // empty: the server's default
+    std::string model;               // empty: the server's default
     std::optional<int> refinerSteps; // absent: the model's own
     std::uint64_t seed = 0;
     double sampleRate = 44100;
     int channels = 2;
     int askLatency = 0; // most samples the server may take (LatencyPlan::askServer); 0: the least it can promise
     int chunk = 512;    // samples in a message
-    bool offline = false; // the host waits: send at once, nothing is dropped, stems are those of a bounce if they can be
+    bool offline =
+        false; // the host waits: send at once, nothing is dropped, stems are those of a bounce if they can be
     bool separate = true; // false: stay connected and informed, open no session
 
     bool operator==(const LiveSettings&) const = default;

@@ -26,6 +26,9 @@ class LocalServer {
     /// The server that is recorded and whose process lives. Throws ClientError where its token cannot be had.
     static std::optional<ServerRecord> find();
 
+    /// Whether a living process holds the server's lock, reachable or not.
+    static bool running();
+
     /// Starts the server unless one runs, detached from this process, and returns when it has written its record; it
     /// may still be loading its model. Where several instances ask at once, one starts it and the others wait for it.
     /// Throws ClientError SERVER_DID_NOT_START (metadata "log": the last lines of its log), SERVER_NOT_INSTALLED, or

@@ -28,10 +28,10 @@ struct ModelInfo {
 struct LiveStatistics {
     std::int64_t framesSent = 0;
     std::int64_t framesReceived = 0;
-    std::int64_t framesDropped = 0;    // the server said that they will not come
-    std::int64_t framesLate = 0;       // came, but after their time
-    std::int64_t framesSkipped = 0;    // were not sent: no server, or it was too far behind
-    std::int64_t nonFiniteChunks = 0;  // held NaN or Inf and were sent as silence
+    std::int64_t framesDropped = 0;   // the server said that they will not come
+    std::int64_t framesLate = 0;      // came, but after their time
+    std::int64_t framesSkipped = 0;   // were not sent: no server, or it was too far behind
+    std::int64_t nonFiniteChunks = 0; // held NaN or Inf and were sent as silence
     int reconnections = 0;
     int engineRestarts = 0;
 };

@@ -1,0 +1,66 @@
+// From the input stream to pieces of a size worth a message.
+#pragma once
+
+#include "client/wire_segments.h"
+#include "engine/input_stream.h"
+
+#include <chrono>
+#include <optional>
+#include <vector>
+
+namespace stemline::client {
+
+using Clock = std::chrono::steady_clock;
+
+/// A piece of the input, planar. `planes` may hold more than `frames`.
+struct Chunk {
+    std::int64_t frame = 0;
+    int frames = 0;
+    Segment segment;     // of the host's timeline, where the first frame lies
+    bool begins = false; // the first of its segment
+    bool finite = true;
+    FrameRange lost;     // right before it: never came through, or was skipped
+    bool follows = true; // follows the chunk before it without a gap
+    std::vector<std::vector<float>> planes;
+
+    std::int64_t position() const { return segment.position + frame - segment.firstFrame; }
+};
+
+/// The worker's end of an InputStream. In real time it gathers whole chunks, and runs on over jumps of the transport:
+/// live, the stream is the track as it is heard, one frame after the other. Offline a chunk goes out as it comes, and
+/// ends at a jump, because what is rendered from a position is to be what a bounce gives from there.
+class ChunkReader {
+  public:
+    explicit ChunkReader(InputStream& input);
+
+    /// What was read and not yet popped stays.
+    void configure(int chunkFrames, double sampleRate, bool offline);
+
+    /// The oldest chunk that is to be sent; null while there is none. Stays the same until `pop`.
+    const Chunk* next(Clock::time_point now);
+    void pop();
+
+    /// Throws away everything that is there; the next chunk does not follow.
+    FrameRange skip();
+
+    /// Frames written but not yet popped.
+    std::int64_t backlog() const;
+    int capacity() const { return input_.capacity(); }
+
+  private:
+    bool read(int most);
+    bool joins() const;
+    void join();
+
+    InputStream& input_;
+    int chunkFrames_ = 512;
+    std::chrono::duration<double> patience_{0.01};
+    bool offline_ = false;
+    Chunk current_, held_; // `held_`: read, but does not belong to `current_`
+    Clock::time_point since_;
+    std::optional<std::int64_t> expected_; // the next frame to be read
+    std::int64_t popped_ = 0;
+    bool skipped_ = false;
+};
+
+} // namespace stemline::client
