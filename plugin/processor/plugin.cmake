@@ -1,5 +1,19 @@
 # The plugin itself. Included by ../CMakeLists.txt, not added as a subdirectory, so that the bundles end up in
 # <build>/Stemline_artefacts.
+add_library(stemline_processor STATIC
+  processor/instance.cpp
+  processor/parameters.cpp
+  processor/plugin_editor.cpp
+  processor/plugin_processor.cpp
+  processor/plugin_state.cpp)
+target_include_directories(stemline_processor PUBLIC ${CMAKE_CURRENT_LIST_DIR}/..)
+target_link_libraries(stemline_processor PUBLIC stemline_juce stemline_engine stemline_client PRIVATE stemline_warnings)
+foreach(part stemline_capture stemline_editor)
+  if(TARGET ${part})
+    target_link_libraries(stemline_processor PUBLIC ${part})
+  endif()
+endforeach()
+
 set(stemline_formats VST3 LV2 Standalone)
 if(APPLE)
   list(APPEND stemline_formats AU)
@@ -13,20 +27,13 @@ juce_add_plugin(Stemline
   FORMATS ${stemline_formats}
   VST3_CATEGORIES Fx Tools
   AU_MAIN_TYPE kAudioUnitType_Effect
-  LV2URI urn:stemline:stemline
+  LV2URI https://stemline.org/plugins/stemline
   DESCRIPTION "Stems on DAW tracks"
   MICROPHONE_PERMISSION_ENABLED TRUE
   MICROPHONE_PERMISSION_TEXT "The standalone application separates what you play into it."
   COPY_PLUGIN_AFTER_BUILD FALSE)
-target_sources(Stemline PRIVATE
-  processor/instance.cpp
-  processor/parameters.cpp
-  processor/plugin_editor.cpp
-  processor/plugin_processor.cpp
-  processor/plugin_state.cpp)
-target_include_directories(Stemline PRIVATE ${CMAKE_CURRENT_LIST_DIR}/..)
-target_link_libraries(Stemline PRIVATE stemline_juce stemline_engine stemline_client stemline_capture stemline_editor
-                                       stemline_warnings)
+target_sources(Stemline PRIVATE processor/plugin.cpp)
+target_link_libraries(Stemline PRIVATE stemline_processor)
 
 # A host may load many plugins, each with its own gRPC: nothing of ours is visible but the entry points, and what is
 # loaded once stays, because gRPC's threads would return into code that is gone.

@@ -2,20 +2,17 @@
 #include "processor/plugin_editor.h"
 
 namespace stemline {
-namespace {
 
 // The order and the names of the buses are a promise: routing survives a change of model.
-juce::AudioProcessor::BusesProperties buses() {
+juce::AudioProcessor::BusesProperties PluginProcessor::buses() {
     const auto stereo = juce::AudioChannelSet::stereo();
-    auto properties = juce::AudioProcessor::BusesProperties().withInput("Input", stereo).withOutput("Main", stereo);
+    auto properties = BusesProperties().withInput("Input", stereo).withOutput("Main", stereo);
     for (int stem = 0; stem < numStems; ++stem) {
         const juce::String name = stemName(static_cast<Stem>(stem));
         properties = properties.withOutput(name.substring(0, 1).toUpperCase() + name.substring(1), stereo);
     }
     return properties;
 }
-
-} // namespace
 
 PluginProcessor::PluginProcessor()
     : AudioProcessor(buses()), parameterTree(*this, nullptr, "stemline", parameterLayout()),
@@ -50,8 +47,8 @@ void PluginProcessor::processBlockBypassed(juce::AudioBuffer<float>& buffer, juc
 Transport PluginProcessor::transport() const {
     Transport transport;
     transport.offline = isNonRealtime();
-    if (const auto* playHead = getPlayHead())
-        if (const auto position = playHead->getPosition()) {
+    if (const auto* host = getPlayHead())
+        if (const auto position = host->getPosition()) {
             transport.playing = position->getIsPlaying();
             transport.position = position->getTimeInSamples().orFallback(0);
         }
@@ -122,5 +119,3 @@ void PluginProcessor::setStateInformation(const void* data, int size) {
 }
 
 } // namespace stemline
-
-juce::AudioProcessor* JUCE_CALLTYPE createPluginFilter() { return new stemline::PluginProcessor(); }

@@ -38,6 +38,7 @@ class PluginProcessor : public juce::AudioProcessor {
     Instance instance;
 
   private:
+    static BusesProperties buses();
     void render(juce::AudioBuffer<float>&, bool bypassed);
     void renderSlice(juce::AudioBuffer<float>&, int start, int frames, const Transport&, bool bypassed);
     void write(juce::AudioBuffer<float>&, int bus, int start, int frames, const float* const* channels);

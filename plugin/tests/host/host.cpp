@@ -1,11 +1,10 @@
 #include "host.h"
+#include "processor/plugin_processor.h"
 #include <algorithm>
 #include <chrono>
 #include <dlfcn.h>
 #include <sndfile.h>
 #include <thread>
-
-juce::AudioProcessor* JUCE_CALLTYPE createPluginFilter();
 
 namespace stemline::host {
 namespace {
@@ -69,7 +68,7 @@ void Host::load(const std::string& path) {
     std::string problem;
     onMessageThread_([&] {
         if (path == "direct") {
-            processor_.reset(createPluginFilter());
+            processor_ = std::make_unique<PluginProcessor>();
             return;
         }
         juce::OwnedArray<juce::PluginDescription> found;

@@ -1,0 +1,4 @@
+#include "processor/plugin_processor.h"
+namespace stemline {
+juce::AudioProcessorEditor* PluginProcessor::createEditor() { return new juce::GenericAudioProcessorEditor(*this); }
+}
