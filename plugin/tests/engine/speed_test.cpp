@@ -39,7 +39,7 @@ TEST_CASE("Nothing that the audio thread calls allocates") {
     CHECK(allocationsOfThisThread() > before); // the counter does count
 }
 
-TEST_CASE("A block of 64 frames with all its stems costs far less than 3 % of its duration") {
+TEST_CASE("A block of 64 frames with all its stems costs less than 1 % of its duration") {
     constexpr int block = 64, rounds = 4000;
     LiveRig rig(2, block, 4096, 64, 32);
     Mixer mixer;
@@ -62,5 +62,7 @@ TEST_CASE("A block of 64 frames with all its stems costs far less than 3 % of it
     std::sort(nanoseconds.begin(), nanoseconds.end());
     const double median = nanoseconds[rounds / 2], rare = nanoseconds[rounds * 999 / 1000];
     std::cout << "64 frames, stereo, live and mix: median " << median << " ns, 99.9th percentile " << rare << " ns\n";
-    CHECK(median <= 0.03 * 1e9 * block / 48000.0);
+#if !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__) // they are ten to fifty times slower
+    CHECK(median <= 0.01 * 1e9 * block / 48000.0);
+#endif
 }
