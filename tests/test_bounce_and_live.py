@@ -17,7 +17,8 @@ from pyserver.engine.process import EngineConfig, EngineProcess
 from pyserver.models import catalogue
 from pyserver.separation.bounce import BounceRunner
 from pyserver.separation.jobs import Job, JobSpec, JobState, JobStore
-from pyserver.separation.live import LiveCosts, LiveDropped, LivePlan, LiveSession, plan_live
+from pyserver.separation.live import LiveDropped, LiveSession
+from pyserver.separation.live_plan import LiveCosts, LivePlan, plan_live
 from pyserver.separation.live_stream import LiveStream
 from pyserver.separation.scheduler import Scheduler
 

@@ -1,15 +1,20 @@
 """`live` without a sound card: real time, a real server, and every sample where it belongs."""
 
+import asyncio
 import re
 import signal
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 from cli_tools import Home, noise, read, song
+from stems.v1 import audio_pb2, live_pb2
 
 from pyserver.cli.exits import Exit
-from pyserver.cli.live_stream import Timeline
+from pyserver.cli.live_stream import LiveClient, LiveSettings, Timeline
+from pyserver.service.channel import Connection
 
 
 @pytest.fixture
@@ -92,6 +97,50 @@ def test_sound_card_is_listed_or_explained(home: Home) -> None:
     assert result.returncode in (Exit.OK, Exit.NO_SOUND_DEVICE)
     if result.returncode:
         assert "libportaudio2" in result.stderr
+
+
+class Slow:
+    """A server that reads two blocks and waits until its client jumps; then it answers these, and reads on."""
+
+    def __init__(self) -> None:
+        self.read: list[str] = []
+        self.has_two, self.jumped = asyncio.Event(), asyncio.Event()
+        self.live = self
+
+    async def Separate(self, requests: AsyncIterator[live_pb2.LiveRequest]) -> AsyncIterator[live_pb2.LiveResponse]:
+        await anext(requests)
+        ready = live_pb2.LiveReady(stems=["bass"], latency_samples=10, hop_samples=10, max_in_flight_blocks=2)
+        yield live_pb2.LiveResponse(ready=ready)
+        before = [await anext(requests) for _ in range(2)]
+        self.has_two.set()
+        while (await anext(requests)).WhichOneof("kind") != "flush":
+            pass
+        self.jumped.set()
+        for block in before:
+            stem = audio_pb2.StemBlock(stem_index=0, block=block.audio)
+            yield live_pb2.LiveResponse(audio=live_pb2.LiveAudio(stems=[stem], epoch=0, consumed_samples=30))
+        async for request in requests:
+            self.read.append(f"{request.WhichOneof('kind')} {request.audio.start_sample}")
+
+
+async def test_stems_from_before_a_jump_are_played_and_do_not_stop_the_stream() -> None:
+    settings = LiveSettings(
+        model="", sample_rate_hz=100, channels=1, block_samples=10, stems=(), steps=None, seed=0, max_latency_s=None
+    )
+    server = Slow()
+    client = LiveClient(cast(Connection, server), settings)
+    running = asyncio.create_task(client.run())
+    await client.ready
+    ones_NC = np.ones((10, 1), np.float32)
+    async with asyncio.timeout(10):
+        for count, until in ((2, server.has_two), (40, server.jumped), (1, None)):
+            for _ in range(count):
+                client.exchange(ones_NC)
+            if until is not None:
+                await until.wait()
+        client.finish()
+        await running
+    assert server.read == ["audio 410", "audio 420"]
 
 
 def test_timeline_gives_each_position_its_own_samples() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import DeadlineMissed, LatencyNotPossible, TooManyLiveSessions
-from pyserver.separation.live import LiveCosts, LiveDropped, LivePlan, LiveSession, LiveStems, plan_live
+from pyserver.separation.live import LiveDropped, LiveSession, LiveStems
+from pyserver.separation.live_plan import LiveCosts, LivePlan, plan_live
 from pyserver.separation.live_stream import LiveStream
 
 SETTINGS = SeparationSettings(1, 0)
@@ -83,7 +84,7 @@ def stream(song: np.ndarray, blocks: list[int], start: int, plan: LivePlan = PLA
                 yield start + sent + block.shape[1], item
         sent += block.shape[1]
         turn += 1
-    for window in session.finish(sent / plan.sample_rate_hz):
+    for window in session.finish():
         for item in session.accept(window, separated(window.request)):
             yield math.inf, item
 
@@ -153,29 +154,9 @@ def test_deadlines_leave_the_allowance_and_never_run_ahead_of_real_time():
     np.testing.assert_allclose(gaps, 0.020)
 
 
-def test_after_a_flush_old_results_are_forgotten_and_the_epoch_counts():
-    session = LiveSession(PLAN, "m", SETTINGS)
-    old = session.feed(0, song_of(100), 0.0)
-    session.flush()
-    assert session.accept(old[0], separated(old[0].request)) == []
-    new = session.feed(7000, song_of(40), 0.0)
-    (item,) = session.accept(new[0], separated(new[0].request))
-    assert (item.epoch, item.start_sample) == (1, 7000)
-    assert not new[0].request.audio_CN[:, : 90 - 32].any(), "a flush must not let the old past into new windows"
-
-
-@pytest.mark.parametrize("jump", [-50, 1, 1000])
-def test_a_block_that_does_not_follow_begins_anew_without_counting_as_a_flush(jump):
-    session = LiveSession(PLAN, "m", SETTINGS)
-    session.feed(0, song_of(100), 0.0)
-    windows = session.feed(100 + jump, song_of(40), 0.0)
-    (item,) = session.accept(windows[0], separated(windows[0].request))
-    assert (item.epoch, item.start_sample) == (0, 100 + jump)
-
-
 def test_a_dropped_window_leaves_a_hole_of_its_own_size_and_moves_nothing():
     session, song = LiveSession(PLAN, "m", SETTINGS), song_of(200)
-    windows = [*session.feed(0, song, 0.0), *session.finish(0.0)]
+    windows = [*session.feed(0, song, 0.0), *session.finish()]
     items = []
     for window in windows:
         if window.index == 3:
@@ -299,7 +280,7 @@ async def test_a_stream_whose_engine_fails_raises_what_the_engine_raised():
 
 
 @pytest.mark.asyncio
-async def test_a_flush_takes_windows_out_of_the_queue():
+async def test_closing_takes_windows_out_of_the_queue():
     class Stuck:
         cancelled = 0
 
@@ -314,10 +295,11 @@ async def test_a_flush_takes_windows_out_of_the_queue():
     scheduler = Stuck()
     live = LiveStream(LiveSession(PLAN, "m", SETTINGS), scheduler, "me")
     live.feed(0, song_of(100))
-    await asyncio.sleep(0)
     live.flush()
+    live.feed(500, song_of(40))
+    await asyncio.sleep(0)
+    live.close()
     await asyncio.sleep(0.01)
-    assert scheduler.cancelled == 4
-    live.finish()
+    assert scheduler.cancelled == 4 + 2 + 1
     async with asyncio.timeout(5):
         assert [item async for item in live] == []

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import LatencyNotPossible
-from pyserver.separation.live import LivePlan, LiveSession, LiveStems
+from pyserver.separation.live import LiveSession, LiveStems
+from pyserver.separation.live_plan import LivePlan
 from pyserver.separation.live_stream import LiveStream
-from pyserver.separation.offline import OfflinePlan, OfflineSession, plan_offline
+from pyserver.separation.offline import plan_offline
 from pyserver.separation.overlap import OverlapAdd
 from pyserver.separation.scheduler import Scheduler
+from pyserver.separation.windows import WindowShape, window_count
 from pyserver.separation.windows import plan as plan_windows
 
 pytestmark = pytest.mark.timeout(120)
@@ -43,12 +45,13 @@ def separated(request: WindowRequest) -> WindowResult:
     return WindowResult(np.stack([kept * colour, kept * np.float32(0.3), np.roll(kept, 1, axis=1)]), 0.0)
 
 
-def bounced(song_CN: np.ndarray, plan: OfflinePlan) -> np.ndarray:
+def bounced(song_CN: np.ndarray, plan: LivePlan) -> np.ndarray:
     """What a bounce makes of a file, by its own parts."""
-    overlap = OverlapAdd(plan.shape, song_CN.shape[1])
-    parts, around = [], plan.shape.length
+    shape = WindowShape(CARD.window_samples, CARD.margin_samples, CARD.fade_samples)
+    overlap = OverlapAdd(shape, song_CN.shape[1])
+    parts, around = [], shape.length
     padded_CN = np.pad(song_CN, ((0, 0), (around, around)))
-    for window in plan_windows(plan.shape, song_CN.shape[1]):
+    for window in plan_windows(shape, song_CN.shape[1]):
         audio_CN = padded_CN[:, window.start + around : window.stop + around]
         keep = (window.keep_start - window.start, window.keep_stop - window.start)
         request = WindowRequest("m", audio_CN, plan.sample_rate_hz, window.start, keep, SETTINGS)
@@ -56,12 +59,12 @@ def bounced(song_CN: np.ndarray, plan: OfflinePlan) -> np.ndarray:
     return np.concatenate(parts, axis=-1)
 
 
-def stream(session: OfflineSession, song_CN: np.ndarray, blocks: list[int], start: int):
+def stream(session: LiveSession, song_CN: np.ndarray, blocks: list[int], start: int):
     """Feed a song in blocks of these lengths (repeated); gives (end of what was sent so far, what came out then)."""
     sent, turn = 0, 0
     while sent < song_CN.shape[1]:
         block_CN = song_CN[:, sent : sent + blocks[turn % len(blocks)]]
-        windows = session.feed(start + sent, block_CN)
+        windows = session.feed(start + sent, block_CN, 0.0)
         sent, turn = sent + block_CN.shape[1], turn + 1
         for window in windows:
             for item in session.accept(window, separated(window.request)):
@@ -84,7 +87,7 @@ def joined(items: list[LiveStems], start: int) -> np.ndarray:
 @given(st.integers(1, 5000), st.lists(st.integers(1, 2000), min_size=1, max_size=4), st.integers(-9000, 9000))
 def test_a_streams_stems_are_those_of_a_bounce_whatever_its_blocks_and_place(length, blocks, start):
     plan, song_CN = planned(), song_of(length)
-    items = [item for _, item in stream(OfflineSession(plan, "m", SETTINGS), song_CN, blocks, start)]
+    items = [item for _, item in stream(LiveSession(plan, "m", SETTINGS), song_CN, blocks, start)]
     np.testing.assert_array_equal(joined(items, start), bounced(song_CN, plan))
 
 
@@ -96,7 +99,7 @@ async def test_the_bounce_runner_writes_the_same_bytes(tmp_path, rate):
     job = await runner.create("r", spec(sample_rate_hz=rate))
     await runner.append_input(job.job_id, 0, np.ascontiguousarray(song_CN.T).tobytes())
     job = await ended(runner, job.job_id)
-    session = OfflineSession(planned(rate=rate), "m", SETTINGS)
+    session = LiveSession(planned(rate=rate), "m", SETTINGS)
     stems_SCN = joined([item for _, item in stream(session, song_CN, [511, 1, 3000], 12_345)], 12_345)
     for name, stem_CN in zip(NAMES, stems_SCN, strict=False):
         written = (tmp_path / job.job_id / "stems" / f"{name}.f32").read_bytes()
@@ -108,7 +111,7 @@ async def test_the_bounce_runner_writes_the_same_bytes(tmp_path, rate):
 @given(st.integers(1, 5000), st.lists(st.integers(1, 64), min_size=1, max_size=4), st.integers(-100, 100))
 def test_stems_are_never_later_than_the_latency(length, blocks, start):
     plan = planned(block=64)
-    for sent, item in stream(OfflineSession(plan, "m", SETTINGS), song_of(length), blocks, start):
+    for sent, item in stream(LiveSession(plan, "m", SETTINGS), song_of(length), blocks, start):
         assert math.isinf(sent) or sent <= item.start_sample + plan.latency_samples
 
 
@@ -116,51 +119,81 @@ def test_the_latency_is_needed_to_its_last_sample():
     plan = planned(block=1)
     waits = [
         sent - item.start_sample
-        for sent, item in stream(OfflineSession(plan, "m", SETTINGS), song_of(5000), [1], 0)
+        for sent, item in stream(LiveSession(plan, "m", SETTINGS), song_of(5000), [1], 0)
         if not math.isinf(sent)
     ]
     assert max(waits) == plan.latency_samples
     assert planned(block=512).latency_samples == plan.latency_samples + 511
 
 
-def test_after_a_flush_a_new_file_begins_and_old_results_are_nobodys():
-    plan, song_CN = planned(), song_of(3000)
-    session = OfflineSession(plan, "m", SETTINGS)
-    old = session.feed(0, song_of(2500))
-    assert old
-    session.flush()
-    assert session.accept(old[0], separated(old[0].request)) == []
-    items = [item for _, item in stream(session, song_CN, [700], 50_000)]
-    assert {item.epoch for item in items} == {1}
-    np.testing.assert_array_equal(joined(items, 50_000), bounced(song_CN, plan))
+@pytest.mark.parametrize("length", [1, 400, 2500])
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_jump_ends_one_file_and_begins_another(length, flush):
+    plan, first_CN, second_CN = planned(), song_of(length), song_of(3000)
+    session = LiveSession(plan, "m", SETTINGS)
+    windows = session.feed(-700, first_CN, 0.0)
+    if flush:
+        windows += session.flush()
+    windows += session.feed(50_000, second_CN, 0.0) + session.finish()
+    items = [item for window in windows for item in session.accept(window, separated(window.request))]
+    before = [item for item in items if item.start_sample < 50_000]
+    assert items[: len(before)] == before
+    assert [item.epoch for item in items] == [0] * len(before) + [int(flush)] * (len(items) - len(before))
+    np.testing.assert_array_equal(joined(before, -700), bounced(first_CN, plan))
+    np.testing.assert_array_equal(joined(items[len(before) :], 50_000), bounced(second_CN, plan))
 
 
-def test_a_block_that_does_not_follow_begins_a_new_file_without_counting_as_a_flush():
-    plan, song_CN = planned(), song_of(3000)
-    session = OfflineSession(plan, "m", SETTINGS)
-    session.feed(0, song_of(500))
-    items = [item for _, item in stream(session, song_CN, [700], 501)]
-    assert {item.epoch for item in items} == {0}
-    np.testing.assert_array_equal(joined(items, 501), bounced(song_CN, plan))
+def test_no_window_is_computed_that_a_bounce_would_not():
+    plan = planned()
+    shape = WindowShape(CARD.window_samples, CARD.margin_samples, CARD.fade_samples)
+    for length in {1, shape.fade, *range(shape.body - 1, 3 * shape.hop, shape.hop // 3)}:
+        session = LiveSession(plan, "m", SETTINGS)
+        windows = session.feed(0, song_of(length), 0.0) + session.flush()
+        assert [window.index for window in windows] == list(range(window_count(shape, length)))
+
+
+@pytest.mark.asyncio
+async def test_who_jumps_faster_than_windows_are_computed_is_made_to_wait_and_loses_nothing():
+    plan, song_CN, jumps = planned(), song_of(300), 20
+    live = LiveStream(LiveSession(plan, "m", SETTINGS), Scheduler(Arithmetic(delay_s=0.005)), "offline")
+    items: list[LiveStems] = []
+    settled_by: list[int] = []
+
+    async def listen() -> None:
+        async for item in live:
+            items.append(item)
+
+    listening = asyncio.create_task(listen())
+    for number in range(jumps):
+        live.feed(number * 10_000, song_CN)
+        live.flush()
+        await live.room()
+        settled_by.append(len({item.epoch for item in items}))
+    live.finish()
+    await listening
+    assert all(number + 1 - settled <= 4 for number, settled in enumerate(settled_by))
+    for number in range(jumps):
+        own = [item for item in items if item.epoch == number]
+        np.testing.assert_array_equal(joined(own, number * 10_000), bounced(song_CN, plan))
 
 
 def test_results_in_any_order_leave_in_the_right_one():
     plan, song_CN = planned(), song_of(4000)
-    session = OfflineSession(plan, "m", SETTINGS)
-    windows = session.feed(0, song_CN) + session.finish()
+    session = LiveSession(plan, "m", SETTINGS)
+    windows = session.feed(0, song_CN, 0.0) + session.finish()
     items = [item for window in reversed(windows) for item in session.accept(window, separated(window.request))]
     np.testing.assert_array_equal(joined(items, 0), bounced(song_CN, plan))
 
 
 def test_the_bounce_grid_is_taken_wherever_its_latency_is_allowed():
     exact_s = planned().latency_samples / RATE
-    assert isinstance(planned(limit_s=exact_s), OfflinePlan)
-    assert isinstance(planned(), OfflinePlan)
+    assert planned(limit_s=exact_s).bounce_windows
+    assert planned().bounce_windows
 
 
 def test_within_less_latency_the_longest_live_windows_are_taken_and_they_have_no_deadline():
     plan = planned(LIVE_CARD, limit_s=2.0)
-    assert isinstance(plan, LivePlan)
+    assert not plan.bounce_windows
     assert plan.latency_s <= 2.0
     assert plan.allowance_samples == 0
     assert plan.hop_samples == RATE  # the next one, 1.5 s, does not fit beside half a second of look-ahead
@@ -185,7 +218,7 @@ async def test_a_stream_takes_turns_with_bounces_and_nothing_of_it_is_dropped():
         asyncio.create_task(scheduler.submit(WindowRequest("m", zeros_CN, RATE, n, (0, 1), SETTINGS), owner="bounce"))
         for n in range(1000, 1060)
     ]
-    live = LiveStream(OfflineSession(plan, "m", SETTINGS), scheduler, "offline")
+    live = LiveStream(LiveSession(plan, "m", SETTINGS), scheduler, "offline")
     live.feed(0, song_CN)
     live.finish()
     items = [item async for item in live]
@@ -198,12 +231,12 @@ async def test_a_stream_takes_turns_with_bounces_and_nothing_of_it_is_dropped():
 
 
 @pytest.mark.asyncio
-async def test_what_came_out_counts_as_taken_only_when_it_has_been_dealt_with():
-    live = LiveStream(OfflineSession(planned(), "m", SETTINGS), Scheduler(Arithmetic()), "offline")
+async def test_no_segment_begins_before_what_came_out_has_been_dealt_with():
+    live = LiveStream(LiveSession(planned(), "m", SETTINGS), Scheduler(Arithmetic()), "offline")
     live.feed(0, song_of(1000))
     items = aiter(live)
     await anext(items)
-    taken = asyncio.create_task(live.taken())
+    taken = asyncio.create_task(live.room())
     await asyncio.sleep(0.01)
     assert not taken.done()
     following = asyncio.create_task(anext(items))

@@ -63,6 +63,7 @@ class Heard:
     runs: list[tuple[int, int, Audio]] = field(default_factory=list)  # epoch, start, stems (S, C, N)
     notices: list[live_pb2.LiveNotice] = field(default_factory=list)
     arrivals: list[tuple[int, int]] = field(default_factory=list)  # start of a run, samples sent when it came
+    consumed: dict[tuple[int, int], int] = field(default_factory=dict)  # by epoch and start of a run
     sent: int = 0
     diary: Diary = field(default_factory=lambda: Diary(latency=0, allowance=0, context=0, rate=RATE))
 
@@ -84,6 +85,7 @@ class Heard:
             stems.append(np.frombuffer(stem.block.samples, "<f4").reshape(2, stem.block.num_samples))
         start = response.audio.stems[0].block.start_sample
         self.runs.append((response.audio.epoch, start, np.stack(stems)))
+        self.consumed[response.audio.epoch, start] = response.audio.consumed_samples
         self.arrivals.append((start, self.sent))
         compute_s = response.audio.compute.ToNanoseconds() / 1e9
         self.diary.came(start, start + self.runs[-1][2].shape[2], compute_s)
@@ -218,19 +220,63 @@ async def test_a_stream_may_begin_before_zero(client: Connection) -> None:
     assert_in_place(await separated(client, song_NC, start=-5000), song_NC, start=-5000)
 
 
-async def test_after_a_flush_the_stream_goes_on_anywhere(client: Connection) -> None:
-    song_NC, other_NC = song(1.0), song(1.5, seed=2)
+@pytest.mark.parametrize("flush", [True, False])
+async def test_after_a_jump_the_stream_goes_on_anywhere_and_what_was_before_it_still_comes(
+    client: Connection, flush: bool
+) -> None:
+    songs = {0: song(1.01), 7_000_000: song(1.5, seed=2), -9000: song(0.7, seed=3)}
     call, _ = await begin(client)
     heard = Heard()
     listening = asyncio.create_task(listen(call, heard))
-    await send(call, heard, blocks(song_NC))
-    await call.write(live_pb2.LiveRequest(flush=live_pb2.LiveFlush()))
-    await send(call, heard, blocks(other_NC, start=7_000_000))
+    for start, song_NC in songs.items():
+        await send(call, heard, blocks(song_NC, start))
+        if flush:
+            await call.write(live_pb2.LiveRequest(flush=live_pb2.LiveFlush()))
     await call.done_writing()
     await listening
-    assert_in_place(heard, other_NC, start=7_000_000, epoch=1)
-    alone = (await separated(client, other_NC, start=7_000_000)).stems()[1]
-    assert np.array_equal(heard.stems(epoch=1)[1], alone), "the past before a flush is audible after it"
+    assert heard.notices == []
+    assert [epoch for epoch, _, _ in heard.runs] == sorted(epoch for epoch, _, _ in heard.runs)
+    for epoch, (start, song_NC) in enumerate(songs.items()):
+        own = [run for run in heard.runs if start <= run[1] < start + len(song_NC)]
+        assert {number for number, _, _ in own} == {epoch if flush else 0}
+        assert heard.consumed[own[-1][:2]] == start + len(song_NC)
+        one = Heard(runs=[(0, *run[1:]) for run in own])
+        assert_in_place(one, song_NC, start)
+        alone = (await separated(client, song_NC, start=start)).stems()[1]
+        assert np.array_equal(one.stems()[1], alone), "one side of a jump is audible on the other"
+
+
+async def test_while_the_transport_loops_every_stem_comes(client: Connection) -> None:
+    loop_NC, turns = song(1.0), 5
+    call, _ = await begin(client, max_latency=duration_pb2.Duration(seconds=3))
+    heard = Heard()
+    listening = asyncio.create_task(listen(call, heard))
+    for _ in range(turns):
+        await send(call, heard, blocks(loop_NC), in_real_time=True)
+        await call.write(live_pb2.LiveRequest(flush=live_pb2.LiveFlush()))
+    await call.done_writing()
+    await listening
+    dropped = {notice.epoch for notice in heard.notices}  # by a machine that was busy with others
+    whole = set(range(turns)) - dropped
+    assert whole
+    for epoch in whole:
+        assert_in_place(heard, loop_NC, epoch=epoch)
+
+
+async def test_who_scrubs_hears_of_every_sample_in_order(client: Connection) -> None:
+    scrubs = [song(0.002 + 0.01 * (number % 3), seed=number) for number in range(150)]
+    call, _ = await begin(client)
+    heard = Heard()
+    listening = asyncio.create_task(listen(call, heard))
+    for number, song_NC in enumerate(scrubs):
+        await send(call, heard, blocks(song_NC, number * 1000))
+        await call.write(live_pb2.LiveRequest(flush=live_pb2.LiveFlush()))
+    await call.done_writing()
+    await listening
+    spans = [(epoch, start, stems_SCN.shape[2]) for epoch, start, stems_SCN in heard.runs]
+    assert [epoch for epoch, _, _ in spans] == sorted(epoch for epoch, _, _ in spans)
+    spans += [(notice.epoch, notice.start_sample, notice.num_samples) for notice in heard.notices]
+    assert sorted(spans) == [(number, number * 1000, len(song_NC)) for number, song_NC in enumerate(scrubs)]
 
 
 async def sent_until_it_waits(heard: Heard) -> int:

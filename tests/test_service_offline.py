@@ -150,14 +150,31 @@ async def test_stems_do_not_depend_on_the_size_of_the_blocks(client: Connection)
     assert heard[0] == heard[1]
 
 
-async def test_after_a_flush_stems_are_those_of_a_file_that_begins_there(client: Connection) -> None:
-    song_NC = song(1.5, seed=4)
+async def test_a_flush_ends_one_file_and_begins_another(client: Connection) -> None:
+    songs = [song(1.2), song(1.5, seed=4), song(0.001, seed=5)]
     session = await Offline.open(client)
-    await session.render(song(1.2))
-    await session.flush()
-    await session.render(song_NC, start=77, epoch=1)
+    for epoch, song_NC in enumerate(songs):
+        await session.render(song_NC, start=77 * epoch, epoch=epoch)
+        await session.flush()
     await session.finish()
-    assert_same(session.stems(77, epoch=1), await bounced(client, song_NC))
+    for epoch, song_NC in enumerate(songs):
+        assert_same(session.stems(77 * epoch, epoch), await bounced(client, song_NC))
+
+
+async def test_however_often_the_client_jumps_nothing_is_dropped(client: Connection) -> None:
+    song_NC = song(0.01)
+    session = await Offline.open(client)
+    for number in range(30):
+        await session.send(song_NC, number * 1000)
+        if number % 2:
+            await session.flush()
+    await session.finish()
+    assert session.notices == []
+    assert [(start, epoch) for epoch, start, _ in session.runs] == [(n * 1000, n // 2) for n in range(30)]
+    alone = await bounced(client, song_NC)
+    for _, start, stems_SCN in session.runs:
+        one = Offline(None, session.ready, 2, runs=[(0, start, stems_SCN)])
+        assert_same(one.stems(start), alone)
 
 
 async def test_nothing_is_dropped_or_different_while_bounces_run(client: Connection) -> None:

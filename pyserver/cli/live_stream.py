@@ -74,6 +74,7 @@ class LiveClient:
         self._outgoing: asyncio.Queue[tuple[int, Block] | None] = asyncio.Queue()
         self._consumed = asyncio.Event()
         self._consumed_to = 0
+        self._epoch = 0  # flushes sent
         self._position = 0
         self._chosen: list[bool] = []
         self._timeline: Timeline | None = None
@@ -131,8 +132,9 @@ class LiveClient:
                 mix_CN = stem_CN if mix_CN is None else mix_CN + stem_CN
         if mix_CN is not None:
             self._timeline.put(audio.stems[0].block.start_sample, mix_CN.T)
-        self._consumed_to = audio.consumed_samples
-        self._consumed.set()
+        if audio.epoch == self._epoch:  # else it tells how far the server read before the jump
+            self._consumed_to = audio.consumed_samples
+            self._consumed.set()
 
     async def _requests(self) -> AsyncIterator[live_pb2.LiveRequest]:
         yield live_pb2.LiveRequest(open=self._open())
@@ -144,6 +146,7 @@ class LiveClient:
                 self.notices.append("the server is too slow; some input was skipped")
                 item = self._newest(item)
                 yield live_pb2.LiveRequest(flush=live_pb2.LiveFlush())
+                self._epoch += 1
                 self._consumed_to = item[0]
             start, block_NC = item
             while start - self._consumed_to > window:

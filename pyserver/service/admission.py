@@ -11,8 +11,8 @@ from pyserver.audio.channels import channel_groups
 from pyserver.engine.messages import LoadedModel, SeparationSettings
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import TooManyLiveSessions
-from pyserver.separation.live import LiveCosts, LivePlan, plan_live
-from pyserver.separation.offline import OfflinePlan, plan_offline
+from pyserver.separation.live_plan import LiveCosts, LivePlan, plan_live
+from pyserver.separation.offline import plan_offline
 from pyserver.service import wire
 from pyserver.service.core import Core
 
@@ -42,7 +42,7 @@ class Admission:
     @asynccontextmanager
     async def admitted(
         self, session_id: str, card: ModelCard, request: live_pb2.LiveOpen
-    ) -> AsyncIterator[tuple[LivePlan | OfflinePlan, SeparationSettings]]:
+    ) -> AsyncIterator[tuple[LivePlan, SeparationSettings]]:
         """A place for a session as long as the context lasts.
 
         Raises LatencyNotPossible, or TooManyLiveSessions if those that are open would suffer. Offline sessions are
@@ -102,7 +102,7 @@ class Admission:
             )
 
 
-def _plan_offline(card: ModelCard, request: live_pb2.LiveOpen) -> LivePlan | OfflinePlan:
+def _plan_offline(card: ModelCard, request: live_pb2.LiveOpen) -> LivePlan:
     return plan_offline(
         card,
         sample_rate_hz=request.audio.sample_rate_hz,

@@ -10,9 +10,8 @@ from stems.v1 import audio_pb2, live_pb2
 
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import LatencyNotPossible
-from pyserver.separation.live import LiveDropped, LivePlan, LiveSession, LiveStems
-from pyserver.separation.live_stream import LiveStream, Session
-from pyserver.separation.offline import OfflinePlan, OfflineSession
+from pyserver.separation.live import LiveDropped, LiveSession, LiveStems
+from pyserver.separation.live_stream import LiveStream
 from pyserver.service import wire
 from pyserver.service.admission import Admission
 from pyserver.service.core import Core, ShuttingDown
@@ -53,13 +52,9 @@ class LiveService:
         card = await self._core.card(request.model)
         session_id = secrets.token_hex(8)
         async with self._admission.admitted(session_id, card, request) as (plan, settings):
-            session: Session
-            if isinstance(plan, OfflinePlan):
-                session = OfflineSession(plan, card.name, settings)
-            else:
-                session = LiveSession(plan, card.name, settings)
+            session = LiveSession(plan, card.name, settings)
             stream = LiveStream(session, self._core.scheduler, session_id)
-            call = _Call(self._core, card, plan, session, stream, context)
+            call = _Call(self._core, card, session, stream, context)
             self._calls.add(call)
             try:
                 await call.run(session_id, request, requests)
@@ -80,20 +75,19 @@ class _Call:
         self,
         core: Core,
         card: ModelCard,
-        plan: LivePlan | OfflinePlan,
-        session: Session,
+        session: LiveSession,
         stream: LiveStream,
         context: grpc.aio.ServicerContext,
     ) -> None:
         self.card = card
         self._core = core
-        self._plan = plan
+        self._plan = session.plan
         self._session = session
         self._stream = stream
         self._context = context
         # A latency in real time was promised for so many; who waits may have more.
-        self._most_steps = session.settings.refiner_steps if plan.deadlines else wire.MAX_REFINER_STEPS
-        self._pacing = Pacing(plan.latency_samples)
+        self._most_steps = session.settings.refiner_steps if session.plan.deadlines else wire.MAX_REFINER_STEPS
+        self._pacing = Pacing(session.plan.latency_samples)
         self._writing = asyncio.Lock()
 
     async def run(
@@ -113,7 +107,7 @@ class _Call:
             max_in_flight_blocks=blocks,
             quality=wire.quality(self._session.settings),
             device=f"{device.name} ({device.backend})",
-            bounce_windows=isinstance(self._plan, OfflinePlan),
+            bounce_windows=self._plan.bounce_windows,
         )
         await self.write(live_pb2.LiveResponse(ready=ready))
         await _until_sent(self._send(), self._receive(requests), self._end_when_drained())
@@ -129,9 +123,7 @@ class _Call:
                 await self._feed(request.audio)
             elif kind == "flush":
                 self._stream.flush()
-                # Or stems of one past after the other would pile up for a client that jumps and does not read.
-                await self._stream.taken()
-                self._pacing.forget()
+                await self._stream.room()
             elif kind == "update":
                 self._update(request.update.quality)
             else:
@@ -142,12 +134,13 @@ class _Call:
         if block.num_samples > MAX_BLOCK_SAMPLES:
             raise InvalidRequest(f"a block has at most {MAX_BLOCK_SAMPLES} samples, not {block.num_samples}")
         audio_CN = wire.block_audio(block, self._plan.channels)
+        if block.start_sample != self._session.consumed_samples:
+            await self._stream.room()  # or stems would pile up for a client that jumps and does not read
         # In pieces no longer than a hop, so that a large block makes no crowd of windows that are all due at once.
         for begin in range(0, block.num_samples, self._plan.hop_samples):
             piece_CN = audio_CN[:, begin : begin + self._plan.hop_samples]
-            start = block.start_sample + begin
-            await self._pacing.room_for(start, piece_CN.shape[1])
-            self._stream.feed(start, piece_CN)
+            await self._pacing.room_for(piece_CN.shape[1])
+            self._stream.feed(block.start_sample + begin, piece_CN)
 
     def _update(self, quality: audio_pb2.Quality) -> None:
         settings = wire.settings(quality, self.card)
@@ -162,10 +155,10 @@ class _Call:
     async def _send(self) -> None:
         async for item in self._stream:
             if isinstance(item, LiveStems):
-                self._pacing.went_out(item.start_sample, item.stems_SCN.shape[2])
+                self._pacing.went_out(item.stems_SCN.shape[2])
                 await self.write(live_pb2.LiveResponse(audio=self._audio(item)))
             else:
-                self._pacing.went_out(item.start_sample, item.num_samples)
+                self._pacing.went_out(item.num_samples)
                 await self.write(live_pb2.LiveResponse(notice=_dropped(item)))
 
     def _audio(self, stems: LiveStems) -> live_pb2.LiveAudio:
@@ -173,7 +166,7 @@ class _Call:
             stems=wire.stem_blocks(stems.stems_SCN, stems.start_sample),
             compute=wire.duration(stems.compute_s),
             epoch=stems.epoch,
-            consumed_samples=self._session.consumed_samples,
+            consumed_samples=stems.consumed_samples,
         )
 
     async def _end_when_drained(self) -> None:
@@ -188,6 +181,7 @@ def _dropped(item: LiveDropped) -> live_pb2.LiveNotice:
         start_sample=item.start_sample,
         num_samples=item.num_samples,
         message=item.message,
+        epoch=item.epoch,
     )
 
 

@@ -29,35 +29,25 @@ def in_flight_blocks(plan: Plan, block_samples: int, asked: int) -> int:
 
 
 class Pacing:
-    """Reading waits while what has been read is more than the latency ahead of what has gone out.
+    """Reading waits while of more than the latency's worth of samples neither stems have gone out nor word of none.
 
-    A client in real time never waits: its stems go out within the latency. A faster one is slowed to the speed of the
-    engine by gRPC's own flow control, and so is one that does not read its stems.
+    A client in real time never waits: its stems go out within the latency, those from before a jump as well. A faster
+    one is slowed to the speed of the engine by gRPC's own flow control, and so is one that does not read its stems.
     """
 
     def __init__(self, latency_samples: int) -> None:
         self._latency = latency_samples
-        self._read_to: int | None = None  # None: the next block may start anywhere
-        self._out_to = 0
+        self._ahead = 0
         self._moved = asyncio.Event()
 
-    def forget(self) -> None:
-        """After a flush."""
-        self._read_to = None
-        self._moved.set()
-
-    async def room_for(self, start_sample: int, num_samples: int) -> None:
-        """Returns when a block may be read; it counts as read then."""
-        if start_sample != self._read_to:
-            self._read_to = self._out_to = start_sample
-        while self._read_to is not None and self._read_to - self._out_to > self._latency:
+    async def room_for(self, num_samples: int) -> None:
+        """Returns when so many may be read; they count as read then."""
+        while self._ahead > self._latency:
             self._moved.clear()
             await self._moved.wait()
-        self._read_to = start_sample + num_samples
+        self._ahead += num_samples
 
-    def went_out(self, start_sample: int, num_samples: int) -> None:
-        """Stems, or the notice that there will be none, are on their way. Those from before a jump do not count."""
-        stop = start_sample + num_samples
-        if self._read_to is not None and self._out_to < stop <= self._read_to:
-            self._out_to = stop
-            self._moved.set()
+    def went_out(self, num_samples: int) -> None:
+        """Stems, or the notice that there will be none, are on their way."""
+        self._ahead -= num_samples
+        self._moved.set()
