@@ -224,7 +224,7 @@ async def test_a_stream_may_begin_before_zero(client: Connection) -> None:
 async def test_after_a_jump_the_stream_goes_on_anywhere_and_what_was_before_it_still_comes(
     client: Connection, flush: bool
 ) -> None:
-    songs = {0: song(1.01), 7_000_000: song(1.5, seed=2), -9000: song(0.7, seed=3)}
+    songs = {0: song(1.01), 7_000_000: song(1.5, seed=2), -90_000: song(0.7, seed=3)}
     call, _ = await begin(client)
     heard = Heard()
     listening = asyncio.create_task(listen(call, heard))
