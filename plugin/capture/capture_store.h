@@ -1,0 +1,99 @@
+// Captured audio and the stems made of it, under names that say what they are; shared by all instances and hosts.
+#pragma once
+
+#include "capture/files.h"
+#include "engine/stems.h"
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace stemline::capture {
+
+/// All that decides how stems sound: two objects with the same key hold the same samples.
+struct StemsRecipe {
+    std::string source; // sha256 of its samples
+    std::string weightsSha256;
+    std::string model;
+    int refinerSteps = 0;
+    std::uint64_t seed = 0;
+    int rateHz = 0;
+    int channels = 0;
+
+    std::string key() const;
+};
+
+/// Stems of a whole source, mapped. A null file is a silent stem. Kept from deletion as long as this lives.
+struct StoredStems {
+    std::array<std::shared_ptr<const MappedFile>, numStems> files;
+    std::shared_ptr<const MappedFile> info;
+};
+
+/// A folder for what is not finished, gone when this is gone or its process has died.
+class Workspace {
+  public:
+    ~Workspace();
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+
+    const std::filesystem::path& folder() const noexcept { return folder_; }
+
+  private:
+    friend class CaptureStore;
+    Workspace(std::filesystem::path folder, std::filesystem::path lockPath);
+
+    std::filesystem::path folder_, lockPath_;
+    FileLock lock_;
+};
+
+/// Objects on disk: `source/<sha256>.f32` and `stems/<key>/<stem>.f32`, raw interleaved little-endian floats.
+///
+/// An object is written beside, made to survive a power cut, and renamed: what has its name is whole. Over the size
+/// cap, objects go that were not opened for longest, but none that anybody has open. Several processes may share a
+/// folder. Any thread but the audio thread; all of it may wait for the disk. Throws CaptureError.
+class CaptureStore {
+  public:
+    static constexpr std::uint64_t defaultCapBytes = std::uint64_t{20} << 30;
+
+    /// Makes the folder, and clears away what dead processes left unfinished.
+    explicit CaptureStore(std::filesystem::path root, std::uint64_t capBytes = defaultCapBytes);
+
+    const std::filesystem::path& root() const noexcept { return root_; }
+
+    std::unique_ptr<Workspace> workspace();
+
+    /// Takes a finished file of a workspace over. What comes back keeps it from deletion.
+    std::shared_ptr<const MappedFile> addSource(const std::filesystem::path& file, const std::string& sha256);
+
+    /// Null if it is not there, or not whole.
+    std::shared_ptr<const MappedFile> source(const std::string& sha256, std::int64_t frames, int channels);
+
+    /// Takes a folder of a workspace over that holds `<stem>.f32` for each stem; those that are missing are silent. All
+    /// must have `frames` frames. Throws CaptureError OBJECT_MISSING if they have not.
+    std::shared_ptr<const StoredStems> addStems(const StemsRecipe&, std::int64_t frames,
+                                                const std::filesystem::path& folder);
+
+    /// Null if they are not there, or not whole.
+    std::shared_ptr<const StoredStems> stems(const std::string& key, std::int64_t frames, int channels);
+
+    /// Deletes what is over the cap. Comes by itself when something is added.
+    void trim();
+
+    /// Of all objects, whoever made them.
+    std::uint64_t sizeBytes() const;
+
+  private:
+    void clearUnfinished();
+    std::filesystem::path sourcePath(const std::string& sha256) const;
+    std::filesystem::path stemsPath(const std::string& key) const;
+
+    const std::filesystem::path root_;
+    const std::uint64_t capBytes_;
+};
+
+/// `stemline/captures` among the user's data; below STEMLINE_HOME if that is set.
+std::filesystem::path defaultStoreRoot();
+
+} // namespace stemline::capture

@@ -1,0 +1,49 @@
+// One thread a process for what may wait for the disk.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <future>
+#include <memory>
+#include <mutex>
+#include <thread>
+#include <vector>
+
+namespace stemline::capture {
+
+/// Runs jobs in order, and between them whatever wants a turn every `tick`. Any thread but the audio thread.
+class DiskThread {
+  public:
+    static constexpr std::chrono::milliseconds tick{50};
+
+    /// Wants turns as long as somebody else keeps it.
+    class Regular {
+      public:
+        virtual ~Regular() = default;
+        virtual void turn() noexcept = 0;
+    };
+
+    DiskThread();
+    /// Waits for the job under way; the others are not done any more.
+    ~DiskThread();
+
+    /// The future has what the job throws.
+    std::future<void> post(std::function<void()> job);
+    void add(std::weak_ptr<Regular>);
+
+    /// The one of this process, made when there is none, gone with its last user.
+    static std::shared_ptr<DiskThread> shared();
+
+  private:
+    void work(const std::stop_token&);
+
+    std::mutex mutex_;
+    std::condition_variable_any wake_;
+    std::deque<std::packaged_task<void()>> jobs_;
+    std::vector<std::weak_ptr<Regular>> regulars_;
+    std::jthread thread_; // last: it uses all of the above
+};
+
+} // namespace stemline::capture
