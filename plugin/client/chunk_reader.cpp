@@ -55,10 +55,7 @@ bool ChunkReader::read(int most) {
     return true;
 }
 
-bool ChunkReader::joins() const {
-    return held_.follows && current_.frames + held_.frames <= chunkFrames_ &&
-           (!offline_ || held_.segment.epoch == current_.segment.epoch);
-}
+bool ChunkReader::joins() const { return held_.follows && held_.segment.epoch == current_.segment.epoch; }
 
 void ChunkReader::join() {
     for (std::size_t channel = 0; channel < current_.planes.size(); ++channel)

@@ -26,9 +26,8 @@ struct Chunk {
     std::int64_t position() const { return segment.position + frame - segment.firstFrame; }
 };
 
-/// The worker's end of an InputStream. In real time it gathers whole chunks, and runs on over jumps of the transport:
-/// live, the stream is the track as it is heard, one frame after the other. Offline a chunk goes out as it comes, and
-/// ends at a jump, because what is rendered from a position is to be what a bounce gives from there.
+/// The worker's end of an InputStream. A chunk never crosses the border of a segment. In real time whole chunks are
+/// gathered, and a rest goes out when it has waited for as long as a chunk lasts; offline all goes out as it comes.
 class ChunkReader {
   public:
     explicit ChunkReader(InputStream& input);

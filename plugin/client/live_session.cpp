@@ -10,8 +10,6 @@ namespace v1 = stems::v1;
 
 namespace {
 
-/// Of a passage shorter than this the tail is not worth a session of its own when an offline host jumps away from it.
-constexpr std::int64_t shortPassage = 4096;
 constexpr auto finishPatience = 20s;
 
 v1::Quality quality(const LiveSettings& settings) {
@@ -46,7 +44,10 @@ LiveSession::LiveSession(std::shared_ptr<Connection> connection, const LiveSetti
     : connection_(std::move(connection)), settings_(settings), chunks_(chunks), timeline_(timeline),
       statistics_(statistics), placer_(timeline, settings.channels), stream_(connection_, opening(settings)) {}
 
-LiveSession::~LiveSession() { giveUpOutstanding(); }
+LiveSession::~LiveSession() {
+    for (const FrameRange& rest : segments_.outstanding())
+        timeline_.giveUp(rest.frame, rest.count);
+}
 
 bool LiveSession::run(int microseconds) {
     send();
@@ -120,11 +121,6 @@ void LiveSession::send() {
             return;
         const bool anew = startsAnew(*chunk);
         if (anew && !segments_.empty() && !flushed_) {
-            if (settings_.offline && playing_ && segments_.sentInSegment() >= shortPassage) {
-                finish(); // a flush would cost the tail; the next session takes this chunk
-                return;
-            }
-            giveUpOutstanding();
             message_.mutable_flush();
             flushed_ = true;
             stream_.write(message_);
@@ -139,9 +135,7 @@ void LiveSession::send() {
     }
 }
 
-bool LiveSession::startsAnew(const Chunk& chunk) const {
-    return segments_.empty() || !chunk.follows || (settings_.offline && chunk.begins);
-}
+bool LiveSession::startsAnew(const Chunk& chunk) const { return segments_.empty() || !chunk.follows || chunk.begins; }
 
 void LiveSession::sendChunk(const Chunk& chunk) {
     v1::Block& block = *message_.mutable_audio();
@@ -159,7 +153,6 @@ void LiveSession::sendChunk(const Chunk& chunk) {
     segments_.sent(chunk.frames);
     statistics_.framesSent += chunk.frames;
     flushed_ = false;
-    playing_ = chunk.segment.playing;
     stream_.write(message_);
 }
 
@@ -194,8 +187,8 @@ void LiveSession::takeNotice(const v1::LiveNotice& notice) {
     switch (notice.kind()) {
     case v1::LiveNotice::KIND_DROPPED:
         statistics_.framesDropped += static_cast<std::int64_t>(notice.num_samples());
-        if (const auto frame =
-                segments_.dropped(notice.start_sample(), static_cast<std::int64_t>(notice.num_samples())))
+        if (const auto frame = segments_.dropped(notice.epoch(), notice.start_sample(),
+                                                 static_cast<std::int64_t>(notice.num_samples())))
             timeline_.giveUp(*frame, static_cast<std::int64_t>(notice.num_samples()));
         break;
     case v1::LiveNotice::KIND_DRAINING:
@@ -207,11 +200,6 @@ void LiveSession::takeNotice(const v1::LiveNotice& notice) {
     default:
         break;
     }
-}
-
-void LiveSession::giveUpOutstanding() {
-    const FrameRange rest = segments_.outstanding();
-    timeline_.giveUp(rest.frame, rest.count);
 }
 
 void LiveSession::broken(const char* why) {

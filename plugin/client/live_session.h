@@ -51,7 +51,6 @@ class LiveSession {
     void take(const stems::v1::LiveResponse&);
     void takeAudio(const stems::v1::LiveAudio&);
     void takeNotice(const stems::v1::LiveNotice&);
-    void giveUpOutstanding();
     void broken(const char* why);
 
     std::shared_ptr<Connection> connection_;
@@ -66,7 +65,6 @@ class LiveSession {
     stems::v1::LiveRequest message_;
     std::int64_t mostInFlight_ = 0;
     bool flushed_ = false;
-    bool playing_ = false; // the host, in what is being sent
     bool finishing_ = false;
     Clock::time_point finishBy_;
     std::optional<stems::v1::Quality> update_;

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <deque>
 #include <optional>
+#include <vector>
 
 namespace stemline::client {
 
@@ -17,7 +18,7 @@ struct FrameRange {
 class WireSegments {
   public:
     bool empty() const { return table_.empty(); }
-    /// What is sent next begins anew. Not the first time, a flush has been sent before.
+    /// What is sent next begins anew. But for the first time, a flush goes before it.
     void begin(std::int64_t frame, std::int64_t position);
     void sent(int frames) { table_.back().sent += frames; }
 
@@ -25,14 +26,14 @@ class WireSegments {
     std::int64_t sentInSegment() const { return table_.empty() ? 0 : table_.back().sent; }
     /// Samples of the current segment that the server has not read yet, as far as it has told.
     std::int64_t inFlight() const;
-    /// Sent in the current segment, and neither come back nor dropped yet.
-    FrameRange outstanding() const;
+    /// What was sent, and has neither come back nor been dropped yet.
+    std::vector<FrameRange> outstanding() const;
 
     /// Stems for `frames` samples from `position` on have come. The frame of the first; absent if nobody sent that.
     std::optional<std::int64_t> arrived(std::uint32_t epoch, std::int64_t position, std::int64_t frames,
                                         std::int64_t consumed);
-    /// As `arrived`, for samples that will not come; the server does not say of which epoch.
-    std::optional<std::int64_t> dropped(std::int64_t position, std::int64_t frames);
+    /// As `arrived`, for samples whose stems will not come.
+    std::optional<std::int64_t> dropped(std::uint32_t epoch, std::int64_t position, std::int64_t frames);
 
   private:
     struct Entry {
@@ -47,6 +48,8 @@ class WireSegments {
             return from >= position && from + frames <= position + sent;
         }
     };
+
+    Entry* find(std::uint32_t epoch, std::int64_t position, std::int64_t frames);
 
     std::deque<Entry> table_;
 };
