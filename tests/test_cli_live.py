@@ -103,7 +103,7 @@ class Slow:
     """A server that reads two blocks and waits until its client jumps; then it answers these, and reads on."""
 
     def __init__(self) -> None:
-        self.read: list[str] = []
+        self.read: list[live_pb2.LiveRequest] = []
         self.has_two, self.jumped = asyncio.Event(), asyncio.Event()
         self.live = self
 
@@ -116,11 +116,12 @@ class Slow:
         while (await anext(requests)).WhichOneof("kind") != "flush":
             pass
         self.jumped.set()
+        self.read.append(await anext(requests))
         for block in before:
             stem = audio_pb2.StemBlock(stem_index=0, block=block.audio)
             yield live_pb2.LiveResponse(audio=live_pb2.LiveAudio(stems=[stem], epoch=0, consumed_samples=30))
         async for request in requests:
-            self.read.append(f"{request.WhichOneof('kind')} {request.audio.start_sample}")
+            self.read.append(request)
 
 
 async def test_stems_from_before_a_jump_are_played_and_do_not_stop_the_stream() -> None:
@@ -140,7 +141,7 @@ async def test_stems_from_before_a_jump_are_played_and_do_not_stop_the_stream() 
                 await until.wait()
         client.finish()
         await running
-    assert server.read == ["audio 410", "audio 420"]
+    assert [request.audio.start_sample for request in server.read] == [410, 420]
 
 
 def test_timeline_gives_each_position_its_own_samples() -> None:

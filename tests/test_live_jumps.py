@@ -121,6 +121,23 @@ def test_windows_cut_at_a_jump_are_due_when_they_would_have_been_without_it(leng
     np.testing.assert_allclose(jump_deadlines, deadlines[: len(jump_deadlines)])
 
 
+def test_after_a_client_that_stalled_windows_cut_at_a_jump_are_not_late_already():
+    """It goes on in real time from where it is: so do the deadlines, within a block."""
+    going_on, jumping = (LiveSession(PLAN, "m", SETTINGS) for _ in range(2))
+    song_CN, deadlines, jump_deadlines = song_of(200), [], []
+    for sent in range(0, 200, 8):
+        now_s, block_CN = (3 if sent < 40 else 4) + sent / 1000, song_CN[:, sent : sent + 8]
+        deadlines += [window.deadline_s for window in going_on.feed(sent, block_CN, now_s)]
+        if sent < 96:
+            jump_deadlines += [window.deadline_s for window in jumping.feed(sent, block_CN, now_s)]
+    jump_deadlines += [window.deadline_s for window in jumping.flush()]
+    behind = np.array(deadlines[: len(jump_deadlines)]) - jump_deadlines
+    assert len(behind) > 4
+    assert behind.min() > -1e-9
+    assert behind.max() < 0.008
+    assert min(jump_deadlines[1:]) > 4
+
+
 def test_who_sends_faster_than_real_time_does_not_become_more_urgent_by_jumping():
     session = LiveSession(PLAN, "m", SETTINGS)
     before = session.feed(0, song_of(400), 5.0) + session.flush()
