@@ -54,7 +54,7 @@ def _write_tiny_model(directory: Path, name: str, seed: int) -> None:
         window_samples=24576,
         margin_samples=2048,
         fade_samples=1024,
-        live_window_samples=16384,
+        live_window_samples=40960,  # room for long hops, so that a machine in need can hold one
         live_lookahead_samples=1024,
         reference_rms=0.1,
         complete=True,

@@ -1,18 +1,17 @@
 """Judges a live session in real time by what it can be blamed for: not for a machine that was busy with others."""
 
 import asyncio
-import os
 import threading
 import time
 from bisect import bisect_left, bisect_right
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-_TICK_S = 0.02
+_TICK_S = 0.005
+_SHORTLY_S = 0.5
+_THREADS_ON_THE_WAY = 12  # loops, gRPC's own, those that read and write the engine's pipe and its own: there and back
 T = TypeVar("T")
 
 
@@ -26,19 +25,11 @@ async def paced(blocks: Iterable[T], duration_s: float) -> AsyncIterator[T]:
 
 
 class Watch:
-    """Measures, while its context lasts, how long the threads of some processes were kept from running.
+    """Measures, while its context lasts, how much too late a thread that does nothing is woken."""
 
-    Two ways of looking: where the kernel tells (Linux), how long runnable threads waited for a processor; everywhere,
-    how much too late a thread of our own that does nothing is woken. Threads of low priority do not count: to let
-    the others go first is what they are for.
-    """
-
-    def __init__(self, *pids: int) -> None:
-        """This process is watched beside them."""
-        self._pids = (os.getpid(), *pids)
+    def __init__(self) -> None:
         self._ticks: list[float] = []
         self._overslept: list[float] = []
-        self._waited: list[float] = []
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._tick, name="watch", daemon=True)
 
@@ -51,31 +42,20 @@ class Watch:
         self._thread.join()
 
     def stalled_s(self, since: float, until: float) -> float:
-        """Seconds between two moments of `time.monotonic` that the machine has to answer for; rather too many."""
-        first, last = max(bisect_left(self._ticks, since) - 1, 0), bisect_right(self._ticks, until) + 1
-        waited_s = self._waited[first:last]
-        return max(self._overslept[first:last]) + waited_s[-1] - waited_s[0]
+        """Seconds between two moments of `time.monotonic` for which the machine may have to answer.
+
+        That is if each thread through which a window goes was woken as late as ours at the worst, then or shortly
+        before: others that are busy now do not show at every moment.
+        """
+        first, last = bisect_left(self._ticks, since - _SHORTLY_S), bisect_right(self._ticks, until) + 1
+        return _THREADS_ON_THE_WAY * max(self._overslept[first:last], default=0.0)
 
     def _tick(self) -> None:
-        delays: dict[Path, float] = {}
         while not self._end.is_set():
             began = time.monotonic()
             time.sleep(_TICK_S)
-            delays.update(_run_delays(self._pids))  # a thread that has ended keeps its last
-            now = time.monotonic()
-            self._ticks.append(now)
-            self._overslept.append(now - began - _TICK_S)
-            self._waited.append(sum(delays.values()))
-
-
-def _run_delays(pids: Iterable[int]) -> Iterator[tuple[Path, float]]:
-    """Of each thread, the seconds it has ever waited for a processor. Nothing where the system does not tell."""
-    for pid in pids:
-        for thread in Path(f"/proc/{pid}/task").glob("*"):
-            with suppress(OSError, ValueError, IndexError):
-                # After the name, which may hold anything: the 17th field is the priority, above 0 the lower.
-                if int((thread / "stat").read_text().rpartition(")")[2].split()[16]) <= 0:
-                    yield thread, int((thread / "schedstat").read_text().split()[1]) / 1e9
+            self._ticks.append(time.monotonic())
+            self._overslept.append(self._ticks[-1] - began - _TICK_S)
 
 
 @dataclass(frozen=True, slots=True)

@@ -154,7 +154,7 @@ async def assert_live_is_in_time(server: Server, plan: LivePlan, seconds: float)
     """Nothing is late for which we, and not the machine, are to blame."""
     tries = []
     for _ in range(3):
-        with Watch(server.engine.pid) as watch:
+        with Watch() as watch:
             diary = await play(server, plan, seconds)
         tries.append(diary.to_blame(watch.stalled_s))
         if not tries[-1]:

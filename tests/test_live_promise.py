@@ -10,7 +10,7 @@ from itertools import cycle
 import numpy as np
 import pytest
 import virtual_time
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from real_time import Diary, paced
 from test_live_session import SETTINGS, card, separated
@@ -66,7 +66,7 @@ async def play(plan: LivePlan, engine: Given, bounces: int) -> Diary:
             live.feed(start, block_CN)
         live.finish()
 
-    async with asyncio.timeout(10 * SECONDS), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(2 * SECONDS), asyncio.TaskGroup() as tasks:
         tasks.create_task(send())
         others = [tasks.create_task(bounce_without_end(scheduler, str(number))) for number in range(bounces)]
         position = 0
@@ -92,7 +92,7 @@ def plan_for(costs: LiveCosts, block: int) -> LivePlan:
     )
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=30, phases=(Phase.explicit, Phase.generate))  # each is slow: none is shrunk
 @given(
     window_s=st.floats(0.001, 0.4),
     bounce_s=st.floats(0.01, 1.0),
