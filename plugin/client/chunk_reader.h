@@ -44,6 +44,8 @@ class ChunkReader {
 
     /// Frames written but not yet popped.
     std::int64_t backlog() const;
+    /// The frame behind the last one written.
+    std::int64_t end() const { return input_.framesWritten(); }
     int capacity() const { return input_.capacity(); }
 
   private:

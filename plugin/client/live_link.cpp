@@ -381,9 +381,9 @@ bool LiveLink::Worker::newServerIsThere() {
 }
 
 /// Without a session nobody wants the input: live it is thrown away, so that it never fills its ring. An offline host
-/// waits, so there it stays as long as it fits.
+/// waits, so there it stays until that host has gone on without its stems.
 void LiveLink::Worker::drain() {
-    if (settings_.offline && settings_.separate && chunks_.backlog() < chunks_.capacity() / 2)
+    if (settings_.offline && settings_.separate && chunks_.end() > timeline_.playedUpTo())
         return;
     const FrameRange skipped = chunks_.skip();
     statistics_.framesSkipped += settings_.separate ? skipped.count : 0;

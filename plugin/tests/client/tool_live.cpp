@@ -59,13 +59,13 @@ class Host {
             bus.reserve(input_.size());
     }
 
-    void play(const std::atomic<bool>& quit) {
+    void play(const client::LiveLink& link, const std::atomic<bool>& quit) {
         const std::int64_t total = static_cast<std::int64_t>(input_.size()) / channels_ + player.latency();
         const auto began = Clock::now();
         for (std::int64_t frame = 0; frame < total && !quit; frame += block_) {
             const int frames = static_cast<int>(std::min<std::int64_t>(block_, total - frame));
             if (offline_)
-                waitForStems(frames);
+                waitForStems(link, frames);
             else
                 std::this_thread::sleep_until(began +
                                               std::chrono::duration_cast<Clock::duration>(
@@ -84,9 +84,17 @@ class Host {
     client::LiveSettings settings;
 
   private:
-    void waitForStems(int frames) {
+    /// For the first latency's worth of frames there is nothing to wait for but that the input takes them.
+    bool hasRoom(const client::LiveLink& link) {
+        const client::LiveStatistics counts = link.status().statistics;
+        const std::int64_t waiting =
+            player.input().framesWritten() - counts.framesSent - counts.framesSkipped - player.input().lostFrames();
+        return waiting < player.input().capacity() / 2;
+    }
+
+    void waitForStems(const client::LiveLink& link, int frames) {
         const auto until = Clock::now() + patience_;
-        while (!player.readyFor(frames) && Clock::now() < until)
+        while ((!player.readyFor(frames) || !hasRoom(link)) && Clock::now() < until)
             std::this_thread::sleep_for(200us);
     }
 
@@ -166,10 +174,23 @@ int live(const Options& options) {
             last = now;
         }
     });
+    std::vector<std::unique_ptr<Host>> others;
+    std::vector<std::unique_ptr<client::LiveLink>> links; // as many plugins in one host
+    for (int i = 1; i < options.integer("links", 1); ++i) {
+        others.push_back(std::make_unique<Host>(options));
+        links.push_back(std::make_unique<client::LiveLink>(others.back()->player.input(),
+                                                           others.back()->player.timeline(), options.server(),
+                                                           others.back()->settings));
+    }
+    for (const auto& other : links)
+        while (other->status().state < client::ServerStatus::State::ready && !quit)
+            std::this_thread::sleep_for(5ms);
+    if (!links.empty())
+        Line("all-ready");
     if (options.has("when-ready")) // what a user does: play when it is ready
         while (link.status().state < client::ServerStatus::State::ready && !quit)
             std::this_thread::sleep_for(5ms);
-    host.play(quit);
+    host.play(link, quit);
     watcher.request_stop();
     watcher.join();
     Line line("end");
