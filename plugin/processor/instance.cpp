@@ -11,6 +11,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto controlPeriod = 20ms;
 constexpr double jitterSeconds = 0.03; // the worker's polling, the way to the server and back, the host's own unrest
 constexpr int chunkFrames = 512;
+constexpr double recorderSeconds = 20.0; // the control thread may be at the disk for so long
 constexpr double offlinePatienceSeconds = 30.0; // without anything coming, while a server is there
 constexpr double startPatienceSeconds = 120.0;  // while one is starting or loading its model
 
@@ -24,7 +25,9 @@ int latencyOf(const PlaybackConfig& config) {
 
 Playback::Playback(const PlaybackConfig& wanted, const client::ServerChoice& server,
                    const client::LiveSettings& settings)
-    : config(wanted), latency(wanted.mode == Mode::live ? latencyOf(wanted) : 0) {
+    : config(wanted), latency(wanted.mode == Mode::live ? latencyOf(wanted) : 0),
+      recorder(wanted.mode == Mode::captured ? static_cast<int>(recorderSeconds * wanted.rate) : 1, wanted.channels) {
+    captured.prepare(wanted.channels, wanted.rate);
     live.prepare(wanted.channels, wanted.maxBlock, latencyOf(wanted), wanted.rate);
     link = std::make_unique<client::LiveLink>(live.input(), live.timeline(), server, settings);
 }
@@ -48,6 +51,7 @@ void Instance::prepare(double rate, int maxBlock, int channels, bool offline) {
     playing_ = false;
     gaveUp_ = false;
     offline_ = offline;
+    captures.prepare(rate, channels);
     // A new one even if nothing has changed: the delay must not give out what was left in it.
     replacePlayback(wantedConfig());
 }
@@ -64,14 +68,28 @@ void Instance::process(const Transport& transport, const float* const* input, in
     offline_.store(transport.offline, std::memory_order_relaxed);
     const Handle* handle = slot_.current();
     Playback* playback = handle != nullptr ? handle->playback.get() : nullptr;
-    if (transport.offline) {
+    if (transport.offline)
         playback = waitForOfflinePlayback(playback);
-        if (playback != nullptr)
-            waitForStems(*playback, transport, frames);
-    }
     if (playback == nullptr)
         return;
+    if (playback->config.mode == Mode::captured) {
+        processCaptured(*playback, transport, input, frames, stems, delayed);
+        return;
+    }
+    if (transport.offline)
+        waitForStems(*playback, transport, frames);
     playback->live.process(transport, input, frames, stems, delayed);
+}
+
+void Instance::processCaptured(Playback& playback, const Transport& transport, const float* const* input, int frames,
+                               float* const* stems, float* const* delayed) noexcept {
+    if (transport.offline && transport.playing)
+        waitForCaptures(transport, frames);
+    if (playback.follower.begins(transport, frames))
+        playback.recorder.beginSegment(playback.follower.position(), playback.follower.playing());
+    playback.recorder.write(input, frames);
+    captures.playhead(transport.position);
+    playback.captured.process(transport, captures.current(), input, frames, stems, delayed);
 }
 
 /** The first offline block after real time: the stream starts anew, so that what is rendered does not depend on what was
@@ -103,8 +121,31 @@ void Instance::waitForStems(const Playback& playback, const Transport& transport
         if (hopeless(status, std::chrono::duration<double>(Clock::now() - moved).count()))
             gaveUp_ = true; // and is not waited for block after block
     }
-    if (playback.live.readyFor(frames))
+    if (!playback.live.readyFor(frames))
+        noteIncomplete(transport, frames);
+}
+
+/** What was captured but is not separated, as after the store was emptied, is separated now. */
+void Instance::waitForCaptures(const Transport& transport, int frames) noexcept {
+    if (captures.settled()) {
+        gaveUp_ = false;
         return;
+    }
+    auto moved = Clock::now();
+    double fraction = -1.0;
+    while (!gaveUp_ && !captures.settled()) {
+        std::this_thread::sleep_for(5ms);
+        const double now = captures.status().fraction;
+        if (now != std::exchange(fraction, now))
+            moved = Clock::now();
+        if (std::chrono::duration<double>(Clock::now() - moved).count() > startPatienceSeconds)
+            gaveUp_ = true;
+    }
+    if (!captures.settled())
+        noteIncomplete(transport, frames);
+}
+
+void Instance::noteIncomplete(const Transport& transport, int frames) noexcept {
     const std::scoped_lock lock(mutex_);
     if (!incomplete_)
         incomplete_ = IncompleteBounce{transport.position, transport.position};
@@ -134,11 +175,18 @@ bool Instance::hopeless(const client::ServerStatus& status, double waitedSeconds
 void Instance::control(const std::stop_token& stop) {
     while (!stop.stop_requested()) {
         std::this_thread::sleep_for(controlPeriod);
-        const std::scoped_lock keeping(keeping_);
-        if (prepared_)
-            keepPlayback();
-        slot_.collect();
-        std::erase_if(made_, [](const auto& playback) { return playback.use_count() == 1; });
+        std::shared_ptr<Playback> playback;
+        {
+            const std::scoped_lock keeping(keeping_);
+            if (prepared_)
+                keepPlayback();
+            slot_.collect();
+            std::erase_if(made_, [](const auto& made) { return made.use_count() == 1; });
+            if (prepared_)
+                playback = newest();
+        }
+        if (playback != nullptr)
+            captures.turn(playback->recorder, separationSettings(*playback));
     }
 }
 
@@ -153,6 +201,24 @@ void Instance::keepPlayback() {
         replacePlayback(config);
     else
         playback->link->reconfigure(liveSettings(config));
+}
+
+SeparationSettings Instance::separationSettings(const Playback& playback) const {
+    const auto status = playback.link->status();
+    SeparationSettings settings;
+    {
+        const std::scoped_lock lock(mutex_);
+        settings.server = server_;
+        settings.model = model_;
+    }
+    if (settings.model.empty())
+        settings.model = status.defaultModel;
+    for (const auto& model : status.models)
+        if (model.name == settings.model)
+            settings.weightsSha256 = model.weightsSha256;
+    settings.refinerSteps = parameters_.refinerSteps();
+    settings.seed = parameters_.seed();
+    return settings;
 }
 
 void Instance::replacePlayback(const PlaybackConfig& config) {

@@ -5,6 +5,8 @@
 #include "engine/captured_player.h"
 #include "engine/live_player.h"
 #include "engine/snapshot.h"
+#include "engine/transport_follower.h"
+#include "processor/captures.h"
 #include "processor/parameters.h"
 #include <mutex>
 #include <thread>
@@ -30,6 +32,9 @@ struct Playback {
     const PlaybackConfig config;
     const int latency;
     LivePlayer live;
+    CapturedPlayer captured;
+    InputStream recorder; // Captured: what is played, on its way to the control thread
+    TransportFollower follower;
     std::unique_ptr<client::LiveLink> link; // after what it refers to, so that it ends first
 };
 
@@ -64,6 +69,8 @@ class Instance {
     void restartServer();
     std::optional<IncompleteBounce> incompleteBounce() const;
 
+    Captures captures;
+
   private:
     void control(const std::stop_token&);
     void keepPlayback();
@@ -71,8 +78,13 @@ class Instance {
     std::shared_ptr<Playback> newest() const;
     PlaybackConfig wantedConfig() const;
     client::LiveSettings liveSettings(const PlaybackConfig&) const;
+    SeparationSettings separationSettings(const Playback&) const;
+    void processCaptured(Playback&, const Transport&, const float* const* input, int frames, float* const* stems,
+                         float* const* delayed) noexcept;
     Playback* waitForOfflinePlayback(Playback*) noexcept;
     void waitForStems(const Playback&, const Transport&, int frames) noexcept;
+    void waitForCaptures(const Transport&, int frames) noexcept;
+    void noteIncomplete(const Transport&, int frames) noexcept;
     static bool hopeless(const client::ServerStatus&, double waitedSeconds) noexcept;
 
     const Parameters& parameters_;

@@ -1,6 +1,7 @@
 # The plugin itself. Included by ../CMakeLists.txt, not added as a subdirectory, so that the bundles end up in
 # <build>/Stemline_artefacts.
 add_library(stemline_processor STATIC
+  processor/captures.cpp
   processor/instance.cpp
   processor/parameters.cpp
   processor/plugin_editor.cpp

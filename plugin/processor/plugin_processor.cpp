@@ -107,6 +107,8 @@ void PluginProcessor::write(juce::AudioBuffer<float>& buffer, int bus, int start
 void PluginProcessor::getStateInformation(juce::MemoryBlock& bytes) {
     const juce::ScopedLock lock(stateLock_);
     project_.model = instance.model();
+    const auto captured = instance.captures.saveState();
+    project_.capture.replaceAll(captured.data(), captured.size());
     bytes = saveState(parameterTree, project_);
 }
 
@@ -115,6 +117,7 @@ void PluginProcessor::setStateInformation(const void* data, int size) {
         const juce::ScopedLock lock(stateLock_);
         project_ = std::move(*loaded);
         instance.setModel(project_.model.toStdString());
+        instance.captures.loadState({static_cast<const char*>(project_.capture.getData()), project_.capture.getSize()});
     }
 }
 

@@ -1,0 +1,393 @@
+#include "processor/captures.h"
+#include "capture/audio_files.h"
+#include "capture/capture_state.h"
+
+namespace stemline {
+namespace {
+
+constexpr int blockFrames = 4096;
+
+std::string requestId(const capture::StemsRecipe& recipe) {
+    return "capture-" + recipe.source + "-" + recipe.model + "-" + std::to_string(recipe.refinerSteps) + "-" +
+           std::to_string(recipe.seed) + "-" + std::to_string(recipe.rateHz);
+}
+
+capture::StemsRecipe recipeOf(const capture::Piece& piece, const SeparationSettings& settings, int rateHz) {
+    return {piece.source,          settings.weightsSha256, settings.model, settings.refinerSteps,
+            settings.seed, rateHz, piece.channels};
+}
+
+} // namespace
+
+Captures::Captures() {
+    for (auto& channel : block_)
+        channel.resize(blockFrames);
+}
+
+Captures::~Captures() = default;
+
+void Captures::prepare(double rate, int channels) {
+    const std::scoped_lock turn(turning_);
+    writer_.reset();
+    rate_ = rate;
+    channels_ = channels;
+    const std::scoped_lock lock(mutex_);
+    heard_ = nullptr;
+    library_.reset();
+    changed_ = true;
+    if (shown_.phase != Phase::separating)
+        shown_.phase = Phase::idle;
+}
+
+void Captures::arm() {
+    const std::scoped_lock lock(mutex_);
+    wish_ = Wish::arm;
+}
+
+void Captures::finish() {
+    const std::scoped_lock lock(mutex_);
+    wish_ = Wish::finish;
+}
+
+void Captures::cancel() {
+    const std::scoped_lock lock(mutex_);
+    wish_ = Wish::cancel;
+}
+
+void Captures::importFile(const std::filesystem::path& path) {
+    const std::scoped_lock lock(mutex_);
+    dropped_ = path;
+}
+
+Captures::Status Captures::status() const {
+    const std::scoped_lock lock(mutex_);
+    Status status = shown_;
+    status.capture = capture_;
+    if (library_ != nullptr)
+        status.stale = library_->stale();
+    return status;
+}
+
+bool Captures::draw(std::optional<Stem> stem, double first, double framesPerPixel,
+                    std::span<capture::Bucket> pixels) const {
+    std::shared_ptr<capture::CaptureLibrary> library;
+    {
+        const std::scoped_lock lock(mutex_);
+        library = library_;
+    }
+    return library != nullptr && library->draw(stem, first, framesPerPixel, pixels);
+}
+
+void Captures::playhead(std::int64_t position) noexcept {
+    if (auto* library = heard_.load(std::memory_order_acquire))
+        library->playhead(position);
+}
+
+std::string Captures::saveState() const {
+    const std::scoped_lock lock(mutex_);
+    return capture_.map.empty() ? std::string() : capture::saveCapture(capture_);
+}
+
+void Captures::loadState(std::string_view bytes) {
+    const std::scoped_lock lock(mutex_);
+    capture_ = capture::loadCapture(bytes);
+    changed_ = true;
+}
+
+bool Captures::settled() const {
+    const std::scoped_lock lock(mutex_);
+    return !changed_ && shown_.phase != Phase::separating && wish_ == Wish::none && dropped_.empty();
+}
+
+void Captures::turn(InputStream& input, const SeparationSettings& settings) {
+    const std::scoped_lock turning(turning_);
+    try {
+        Wish wish = Wish::none;
+        {
+            const std::scoped_lock lock(mutex_);
+            std::swap(wish, wish_);
+        }
+        carryOut(wish);
+        record(input);
+        importDropped();
+        watchJob();
+        separateNext(settings);
+        reopen();
+    } catch (const std::exception& error) {
+        fail(error.what());
+    }
+    sets_.collect();
+}
+
+/** Who never captures anything never touches the disk. */
+void Captures::openStore() {
+    if (store_ == nullptr)
+        store_ = std::make_shared<capture::CaptureStore>(capture::defaultStoreRoot());
+}
+
+void Captures::carryOut(Wish wish) {
+    Phase phase;
+    {
+        const std::scoped_lock lock(mutex_);
+        phase = shown_.phase;
+    }
+    if (wish == Wish::arm && phase == Phase::idle) {
+        openStore();
+        refused_.clear();
+        writer_ = std::make_unique<capture::CaptureWriter>(store_, channels_);
+        const std::scoped_lock lock(mutex_);
+        shown_.problem.clear();
+        shown_.cancelled = false;
+        shown_.phase = Phase::armed;
+    } else if (wish == Wish::finish && phase == Phase::recording) {
+        finishRecording();
+    } else if (wish == Wish::cancel && (phase == Phase::armed || phase == Phase::recording)) {
+        writer_.reset();
+        enter(Phase::idle);
+    } else if (wish == Wish::cancel && job_ != nullptr) {
+        job_->bounce->cancel();
+    }
+}
+
+void Captures::record(InputStream& input) {
+    std::array<float*, maxChannels> planes{block_[0].data(), block_[1].data()};
+    for (;;) {
+        const auto run = input.read(planes.data(), blockFrames);
+        if (run.frames == 0)
+            break;
+        if (writer_ == nullptr)
+            continue;
+        if (run.segment.playing) {
+            writer_->take(run, planes.data());
+            enter(Phase::recording);
+        } else if (writer_->frames() > 0) {
+            finishRecording(); // the transport has stopped
+        }
+    }
+    if (writer_ == nullptr)
+        return;
+    if (const auto problem = writer_->problem())
+        throw std::runtime_error(*problem);
+    const std::scoped_lock lock(mutex_);
+    shown_.recorded = writer_->extents();
+}
+
+void Captures::finishRecording() {
+    const auto map = writer_->finish();
+    writer_.reset();
+    capture::CaptureMap whole;
+    {
+        const std::scoped_lock lock(mutex_);
+        whole = capture_.map;
+    }
+    whole.overlay(map);
+    whole = capture::joinSources(*store_, whole);
+    const std::scoped_lock lock(mutex_);
+    capture_.rateHz = static_cast<int>(rate_);
+    capture_.map = whole;
+    changed_ = true;
+    shown_.phase = Phase::idle;
+    shown_.recorded.clear();
+}
+
+void Captures::importDropped() {
+    std::filesystem::path path;
+    {
+        const std::scoped_lock lock(mutex_);
+        if (shown_.phase == Phase::idle)
+            path.swap(dropped_);
+    }
+    if (path.empty())
+        return;
+    openStore();
+    refused_.clear();
+    const auto piece = capture::importAudioFile(*store_, path, static_cast<int>(rate_), [this](double fraction) {
+        const std::scoped_lock lock(mutex_);
+        shown_.fraction = fraction;
+        return wish_ != Wish::cancel;
+    });
+    const std::scoped_lock lock(mutex_);
+    capture_.rateHz = static_cast<int>(rate_);
+    capture_.map = {};
+    capture_.map.overlay(piece);
+    changed_ = true;
+    shown_.problem.clear();
+    shown_.cancelled = false;
+}
+
+void Captures::separateNext(const SeparationSettings& settings) {
+    capture::Capture capture;
+    {
+        const std::scoped_lock lock(mutex_);
+        if (shown_.phase != Phase::idle || capture_.rateHz != static_cast<int>(rate_))
+            return;
+        capture = capture_;
+    }
+    for (const auto& piece : capture.map.pieces()) {
+        // Stems of other settings play on until those of the present ones are there.
+        const auto recipe = recipeOf(piece, settings, static_cast<int>(rate_));
+        const bool outdated = !recipe.weightsSha256.empty() && piece.stems != recipe.key();
+        if ((piece.stems.empty() || outdated) && !refused_.contains(piece.source)) {
+            begin(piece, settings);
+            return;
+        }
+    }
+}
+
+void Captures::begin(const capture::Piece& piece, const SeparationSettings& settings) {
+    openStore();
+    auto recipe = recipeOf(piece, settings, static_cast<int>(rate_));
+    if (!recipe.weightsSha256.empty() && store_->stems(recipe.key(), piece.sourceFrames, piece.channels) != nullptr) {
+        setStems(recipe, recipe.key()); // made before
+        return;
+    }
+    auto job = std::make_unique<Job>();
+    job->source = store_->source(piece.source, piece.sourceFrames, piece.channels);
+    if (job->source == nullptr) {
+        refused_.insert(piece.source); // lost: the library says so
+        return;
+    }
+    job->recipe = recipe;
+    job->frames = piece.sourceFrames;
+    job->workspace = store_->workspace();
+    client::BounceRequest request;
+    request.requestId = requestId(recipe);
+    request.model = settings.model;
+    request.refinerSteps = settings.refinerSteps;
+    request.seed = settings.seed;
+    request.sampleRateHz = recipe.rateHz;
+    request.channels = piece.channels;
+    request.frames = piece.sourceFrames;
+    request.folder = job->workspace->folder();
+    const float* samples = job->source->samples();
+    const int channels = piece.channels;
+    job->bounce = std::make_unique<client::BounceJob>(
+        settings.server, request, [samples, channels](std::int64_t frame, int frames, float* interleaved) {
+            std::copy_n(samples + frame * channels, frames * channels, interleaved);
+        });
+    job_ = std::move(job);
+    enter(Phase::separating);
+}
+
+void Captures::watchJob() {
+    if (job_ == nullptr)
+        return;
+    const auto progress = job_->bounce->progress();
+    {
+        const std::scoped_lock lock(mutex_);
+        shown_.fraction = progress.fraction;
+        shown_.remainingSeconds = progress.remainingSeconds;
+    }
+    if (!progress.ended())
+        return;
+    enter(Phase::idle);
+    if (progress.state == client::BounceProgress::State::finished) {
+        takeOver(progress);
+    } else {
+        refused_.insert(job_->recipe.source);
+        const std::scoped_lock lock(mutex_);
+        shown_.cancelled = progress.state == client::BounceProgress::State::cancelled;
+        if (!shown_.cancelled && progress.problem)
+            shown_.problem = progress.problem->message;
+    }
+    job_.reset();
+}
+
+void Captures::takeOver(const client::BounceProgress& progress) {
+    auto recipe = job_->recipe;
+    recipe.model = progress.model;
+    recipe.weightsSha256 = progress.weightsSha256;
+    store_->addStems(recipe, job_->frames, job_->workspace->folder());
+    if (!job_->recipe.weightsSha256.empty() && recipe.key() != job_->recipe.key())
+        refused_.insert(recipe.source); // the server made something else than was asked for: once is enough
+    setStems(recipe, recipe.key());
+}
+
+void Captures::setStems(const capture::StemsRecipe& recipe, const std::string& key) {
+    const std::scoped_lock lock(mutex_);
+    capture_.map.setStems(recipe.source, key);
+    capture_.model = recipe.model;
+    capture_.weightsSha256 = recipe.weightsSha256;
+    capture_.refinerSteps = recipe.refinerSteps;
+    capture_.seed = recipe.seed;
+    changed_ = true;
+}
+
+void Captures::reopen() {
+    capture::Capture capture;
+    {
+        const std::scoped_lock lock(mutex_);
+        if (!std::exchange(changed_, false))
+            return;
+        capture = capture_;
+    }
+    if (capture.map.empty() && library_ == nullptr) {
+        sets_.publish(nullptr);
+        return;
+    }
+    openStore();
+    auto library = library_ != nullptr ? library_ : std::make_shared<capture::CaptureLibrary>(store_, rate_);
+    if (capture.rateHz != static_cast<int>(rate_))
+        capture.map = {}; // its positions are those of another rate
+    auto set = library->open(capture);
+    sets_.publish(std::move(set));
+    const std::scoped_lock lock(mutex_);
+    library_ = library;
+    heard_.store(library.get(), std::memory_order_release);
+    shown_.states = library->states();
+    for (std::size_t index = 0; index < shown_.states.size(); ++index)
+        if (shown_.states[index] == capture::PieceState::unseparated)
+            capture_.map.setStems(capture_.map.pieces()[index].source, {}); // gone from the store: made again
+}
+
+void Captures::fail(const std::string& problem) {
+    writer_.reset();
+    const std::scoped_lock lock(mutex_);
+    shown_.problem = problem;
+    if (job_ == nullptr)
+        shown_.phase = Phase::idle;
+}
+
+void Captures::enter(Phase phase) {
+    const std::scoped_lock lock(mutex_);
+    shown_.phase = phase;
+}
+
+void Captures::exportStems(const std::filesystem::path& folder, std::vector<Stem> stems,
+                           std::function<void(std::vector<std::filesystem::path>, std::string)> done) {
+    capture::Capture capture;
+    std::shared_ptr<capture::CaptureLibrary> library;
+    {
+        const std::scoped_lock lock(mutex_);
+        capture = capture_;
+        library = library_;
+    }
+    if (library == nullptr || capture.map.empty()) {
+        done({}, "Capture a region first.");
+        return;
+    }
+    const auto disk = capture::DiskThread::shared(); // which the library keeps
+    disk->post([capture, library, folder, stems = std::move(stems), done = std::move(done)] {
+        std::vector<std::filesystem::path> files;
+        try {
+            const auto set = library->peek(capture);
+            const auto& pieces = capture.map.pieces();
+            const std::int64_t start = pieces.front().start, frames = pieces.back().stop() - start;
+            const int channels = pieces.front().channels;
+            std::filesystem::create_directories(folder);
+            for (const Stem stem : stems) {
+                const auto path = folder / (std::string(stemName(stem)) + ".wav");
+                capture::writeWav(path, capture.rateHz, channels, frames,
+                                  [&](std::int64_t frame, int count, float* interleaved) {
+                                      capture::readStem(*set, stem, start + frame, count, channels, interleaved);
+                                  });
+                files.push_back(path);
+            }
+            done(files, {});
+        } catch (const std::exception& error) {
+            done(files, error.what());
+        }
+    });
+}
+
+} // namespace stemline

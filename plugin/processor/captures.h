@@ -1,0 +1,112 @@
+#pragma once
+// Captured mode off the audio thread: records what is played, has it separated, hands the stems to the player.
+
+#include "capture/capture_library.h"
+#include "capture/capture_writer.h"
+#include "client/bounce_job.h"
+#include "engine/snapshot.h"
+#include <set>
+
+namespace stemline {
+
+/** How recorded sound is to be separated. */
+struct SeparationSettings {
+    client::ServerChoice server;
+    std::string model;         // empty: not known yet, as the server was not asked
+    std::string weightsSha256; // the server's of this model; empty: not known yet
+    int refinerSteps = 0;
+    std::uint64_t seed = 0;
+};
+
+/** One an instance. `turn` belongs to the control thread and may wait for the disk; `current` and `playhead` to the audio
+    thread; the rest to any other thread, and waits for nobody. */
+class Captures {
+  public:
+    enum class Phase { idle, armed, recording, separating };
+
+    /** All that an editor shows. */
+    struct Status {
+        Phase phase = Phase::idle;
+        double fraction = 0.0; // of separating
+        std::optional<double> remainingSeconds;
+        std::vector<capture::CaptureWriter::Extent> recorded; // of the capture under way
+        capture::Capture capture;
+        std::vector<capture::PieceState> states; // of its pieces
+        std::vector<capture::CaptureLibrary::Extent> stale;
+        std::string problem; // why the last capture, file or separation came to nothing, for people
+        bool cancelled = false;
+    };
+
+    Captures();
+    ~Captures();
+
+    /** Host's thread, no block being processed. */
+    void prepare(double rate, int channels);
+
+    void arm();         // "Capture": what is played from now on is recorded, until the transport stops
+    void finish();      // or until this
+    void cancel();      // of recording: forget it; of separating: what is finished stays
+    void importFile(const std::filesystem::path&); // a file dropped on the editor, at the timeline's beginning
+    /** Writes the captured stems as WAV files into `folder`, on the disk thread; says when it is done, and what failed. */
+    void exportStems(const std::filesystem::path& folder, std::vector<Stem> stems,
+                     std::function<void(std::vector<std::filesystem::path>, std::string problem)> done);
+
+    Status status() const;
+    bool draw(std::optional<Stem>, double first, double framesPerPixel, std::span<capture::Bucket>) const;
+    /** Nothing is on its way: what plays now is all there will be. */
+    bool settled() const;
+
+    std::string saveState() const;
+    void loadState(std::string_view);
+
+    void turn(InputStream& input, const SeparationSettings&);
+
+    const CapturedSet* current() noexcept { return sets_.current(); }
+    void playhead(std::int64_t position) noexcept;
+
+  private:
+    /** A source on its way through the server. */
+    struct Job {
+        capture::StemsRecipe recipe; // its weights are the server's to say
+        std::int64_t frames = 0;
+        std::unique_ptr<capture::Workspace> workspace;
+        std::shared_ptr<const capture::MappedFile> source;
+        std::unique_ptr<client::BounceJob> bounce; // last: it uses all of the above
+    };
+    enum class Wish { none, arm, finish, cancel };
+
+    void openStore();
+    void carryOut(Wish);
+    void record(InputStream&);
+    void finishRecording();
+    void importDropped();
+    void watchJob();
+    void separateNext(const SeparationSettings&);
+    void begin(const capture::Piece&, const SeparationSettings&);
+    void takeOver(const client::BounceProgress&);
+    void setStems(const capture::StemsRecipe&, const std::string& key);
+    void reopen();
+    void fail(const std::string& problem);
+    void enter(Phase);
+
+    std::mutex turning_; // `turn`, and `prepare` between two turns
+    std::shared_ptr<capture::CaptureStore> store_;
+    std::unique_ptr<capture::CaptureWriter> writer_;
+    std::unique_ptr<Job> job_;
+    std::set<std::string> refused_; // sources that were given up: not tried again until something is captured
+    std::array<std::vector<float>, maxChannels> block_;
+    SnapshotSlot<CapturedSet> sets_;
+    double rate_ = 0.0;
+    int channels_ = 2;
+
+    mutable std::mutex mutex_; // held for moments, for the rest
+    std::shared_ptr<capture::CaptureLibrary> library_; // of rate_
+    Wish wish_ = Wish::none;
+    std::filesystem::path dropped_;
+    capture::Capture capture_;
+    bool changed_ = true; // capture_ is not what was opened last
+    Status shown_;
+    std::atomic<capture::CaptureLibrary*> heard_{nullptr}; // for the audio thread; changes only while no block is processed
+};
+
+} // namespace stemline
