@@ -16,6 +16,7 @@ from pyserver.engine.messages import SeparationSettings
 from pyserver.engine.process import EngineConfig, EngineProcess
 from pyserver.models import catalogue
 from pyserver.separation.bounce import BounceRunner
+from pyserver.separation.errors import LatencyNotPossible
 from pyserver.separation.jobs import Job, JobSpec, JobState, JobStore
 from pyserver.separation.live import LiveDropped, LiveSession
 from pyserver.separation.live_plan import LiveCosts, LivePlan, plan_live
@@ -185,7 +186,12 @@ async def test_the_shipped_model_is_in_time_at_the_latency_it_promises_beside_tw
         blocking_s = 0.0 if server.engine.device.live_preempts else loaded.bounce_window_s
         costs = LiveCosts(window_s=loaded.live_window_s(1), blocking_s=blocking_s)
         card = catalogue.find(MODEL).card
-        plan = plan_live(card, sample_rate_hz=44100, channels=2, block_samples=BLOCK, costs=costs, max_latency_s=None)
+        try:
+            plan = plan_live(
+                card, sample_rate_hz=44100, channels=2, block_samples=BLOCK, costs=costs, max_latency_s=None
+            )
+        except LatencyNotPossible as reason:
+            pytest.skip(f"nothing was promised: {reason}")
         jobs = [await server.bounce(name, song(60)) for name in "ab"]
         await assert_live_is_in_time(server, plan, seconds=15)
         async for now in server.runner.watch(jobs[0].job_id):
