@@ -51,9 +51,20 @@ std::vector<CaptureLibrary::Opened> CaptureLibrary::openPieces(const Capture& ca
         }
         Opened entry;
         entry.piece = piece;
-        entry.source = store_->source(piece.source, piece.sourceFrames, piece.channels);
-        if (!piece.stems.empty())
-            entry.stems = store_->stems(piece.stems, piece.sourceFrames, piece.channels);
+        // Pieces of one source share its memory, and its open file.
+        const auto sibling = std::find_if(opened.begin(), opened.end(), [&piece](const Opened& other) {
+            const Piece& its = other.piece;
+            return its.source == piece.source && its.stems == piece.stems && its.sourceFrames == piece.sourceFrames &&
+                   its.channels == piece.channels;
+        });
+        if (sibling != opened.end()) {
+            entry.source = sibling->source;
+            entry.stems = sibling->stems;
+        } else {
+            entry.source = store_->source(piece.source, piece.sourceFrames, piece.channels);
+            if (!piece.stems.empty())
+                entry.stems = store_->stems(piece.stems, piece.sourceFrames, piece.channels);
+        }
         entry.state = stateOf(entry.source != nullptr, entry.stems != nullptr);
         entry.stale = same != before.end()
                           ? same->stale

@@ -24,8 +24,7 @@ std::string environment(const char* name) {
 /// What lies under one name: a source's file, or a folder of stems.
 struct Object {
     fs::path path;
-    fs::path lastUsed; // the file whose time tells when the object was opened last
-    std::vector<fs::path> files;
+    fs::path token; // the file that users lock, and whose time tells when the object was opened last
     std::uint64_t bytes = 0;
     fs::file_time_type time;
 };
@@ -36,7 +35,6 @@ void addFile(Object& object, const fs::path& file) {
     const std::uintmax_t bytes = fs::file_size(file, error);
     if (error)
         return;
-    object.files.push_back(file);
     object.bytes += bytes;
 }
 
@@ -44,27 +42,23 @@ std::vector<Object> findObjects(const fs::path& root) {
     std::vector<Object> objects;
     std::error_code error;
     for (const fs::directory_entry& entry : fs::directory_iterator(root / "source", error))
-        addFile(objects.emplace_back(Object{entry.path(), entry.path(), {}, 0, {}}), entry.path());
+        addFile(objects.emplace_back(Object{entry.path(), entry.path(), 0, {}}), entry.path());
     for (const fs::directory_entry& entry : fs::directory_iterator(root / "stems", error)) {
-        Object& object = objects.emplace_back(Object{entry.path(), entry.path() / infoName, {}, 0, {}});
+        Object& object = objects.emplace_back(Object{entry.path(), entry.path() / infoName, 0, {}});
         for (const fs::directory_entry& file : fs::directory_iterator(entry.path(), error))
             addFile(object, file.path());
     }
     for (Object& object : objects)
-        object.time = fs::last_write_time(object.lastUsed, error);
+        object.time = fs::last_write_time(object.token, error);
     return objects;
 }
 
-/// False if anybody uses it.
+/// False if anybody uses it: of stems, who uses them holds the info.
 bool remove(const Object& object) {
-    std::vector<FileLock> held;
-    for (const fs::path& file : object.files) {
-        std::optional<FileLock> lock = FileLock::aloneIfFree(file);
-        if (!lock)
-            return false;
-        held.push_back(std::move(*lock));
-    }
+    const std::optional<FileLock> lock = FileLock::aloneIfFree(object.token);
     std::error_code error;
+    if (!lock && fs::exists(object.token, error))
+        return false;
     fs::remove_all(object.path, error);
     return !error;
 }
@@ -231,7 +225,7 @@ std::shared_ptr<const StoredStems> CaptureStore::stems(const std::string& key, s
         if (names->find(std::string(" ") + stemName(static_cast<Stem>(stem)) + ' ') == std::string::npos)
             continue;
         auto& mapped = found->files[static_cast<std::size_t>(stem)];
-        mapped = MappedFile::open(stemFile(folder, stem));
+        mapped = MappedFile::openFree(stemFile(folder, stem));
         if (mapped == nullptr || mapped->size() != bytesOf(frames, channels))
             return nullptr;
     }

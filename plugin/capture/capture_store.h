@@ -28,7 +28,7 @@ struct StemsRecipe {
 /// Stems of a whole source, mapped. A null file is a silent stem. Kept from deletion as long as this lives.
 struct StoredStems {
     std::array<std::shared_ptr<const MappedFile>, numStems> files;
-    std::shared_ptr<const MappedFile> info;
+    std::shared_ptr<const MappedFile> info; // holds the lock
 };
 
 /// A folder for what is not finished, gone when this is gone or its process has died.

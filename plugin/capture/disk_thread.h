@@ -2,14 +2,10 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
-#include <deque>
 #include <functional>
 #include <future>
 #include <memory>
-#include <mutex>
 #include <thread>
-#include <vector>
 
 namespace stemline::capture {
 
@@ -26,7 +22,7 @@ class DiskThread {
     };
 
     DiskThread();
-    /// Waits for the job under way; the others are not done any more.
+    /// Waits for the job under way, unless that is who calls; the others are not done any more.
     ~DiskThread();
 
     /// The future has what the job throws.
@@ -37,13 +33,10 @@ class DiskThread {
     static std::shared_ptr<DiskThread> shared();
 
   private:
-    void work(const std::stop_token&);
+    struct State;
 
-    std::mutex mutex_;
-    std::condition_variable_any wake_;
-    std::deque<std::packaged_task<void()>> jobs_;
-    std::vector<std::weak_ptr<Regular>> regulars_;
-    std::jthread thread_; // last: it uses all of the above
+    const std::shared_ptr<State> state_; // the thread has it too: the last user may be one of its jobs
+    std::jthread thread_;
 };
 
 } // namespace stemline::capture

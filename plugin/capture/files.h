@@ -46,7 +46,7 @@ void moveInto(const std::filesystem::path& from, const std::filesystem::path& to
 /// the object, not to the process, so two of one process exclude each other as well.
 class FileLock {
   public:
-    /// Waits; none if the file is not there, or went while we waited.
+    /// Waits; none if the file is not there, or went while we waited. (Nobody holds one alone for long.)
     static std::optional<FileLock> shared(const std::filesystem::path&);
     /// Waits; makes the file if need be.
     static FileLock alone(const std::filesystem::path&);
@@ -64,12 +64,13 @@ class FileLock {
     std::intptr_t handle_ = -1;
 };
 
-/// A whole file in memory, read only, and held by a shared lock. Reading may wait for the disk unless `touch` came
-/// before. Any thread.
+/// A whole file in memory, read only. Reading may wait for the disk unless `touch` came before. Any thread.
 class MappedFile {
   public:
-    /// Null if there is no such file, or it is empty.
+    /// Null if there is no such file, or it is empty. Held by a shared lock.
     static std::shared_ptr<const MappedFile> open(const std::filesystem::path&);
+    /// The same without the lock, and the open file that it needs: for who holds another one for it.
+    static std::shared_ptr<const MappedFile> openFree(const std::filesystem::path&);
     ~MappedFile();
     MappedFile(const MappedFile&) = delete;
     MappedFile& operator=(const MappedFile&) = delete;
@@ -79,10 +80,10 @@ class MappedFile {
     const float* samples() const noexcept { return reinterpret_cast<const float*>(data_); }
 
   private:
-    MappedFile(FileLock lock, const std::byte* data, std::size_t size) noexcept
-        : lock_(std::move(lock)), data_(data), size_(size) {}
+    MappedFile(const std::byte* data, std::size_t size) noexcept : data_(data), size_(size) {}
+    static std::shared_ptr<MappedFile> map(const FileLock& file);
 
-    FileLock lock_;
+    std::optional<FileLock> lock_;
     const std::byte* data_;
     std::size_t size_;
 };

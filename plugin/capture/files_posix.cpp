@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <utility>
@@ -181,18 +182,27 @@ FileLock::~FileLock() {
 
 std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
     std::optional<FileLock> lock = FileLock::shared(path);
-    if (!lock)
-        return nullptr;
+    const std::shared_ptr<MappedFile> mapped = lock ? map(*lock) : nullptr;
+    if (mapped != nullptr)
+        mapped->lock_ = std::move(lock);
+    return mapped;
+}
+
+std::shared_ptr<const MappedFile> MappedFile::openFree(const fs::path& path) {
+    const FileLock file(openFile(path, O_RDONLY));
+    return map(file);
+}
+
+std::shared_ptr<MappedFile> MappedFile::map(const FileLock& file) {
     struct stat found {};
-    const int opened = descriptor(lock->handle_);
-    if (::fstat(opened, &found) != 0 || found.st_size <= 0)
+    const int opened = descriptor(file.handle_);
+    if (opened < 0 || ::fstat(opened, &found) != 0 || found.st_size <= 0)
         return nullptr;
     const auto size = static_cast<std::size_t>(found.st_size);
     void* const data = ::mmap(nullptr, size, PROT_READ, MAP_SHARED, opened, 0);
     if (data == MAP_FAILED)
         return nullptr;
-    return std::shared_ptr<const MappedFile>(
-        new MappedFile(std::move(*lock), static_cast<const std::byte*>(data), size));
+    return std::shared_ptr<MappedFile>(new MappedFile(static_cast<const std::byte*>(data), size));
 }
 
 MappedFile::~MappedFile() { ::munmap(const_cast<std::byte*>(data_), size_); }

@@ -160,18 +160,30 @@ FileLock::~FileLock() {
 
 std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
     std::optional<FileLock> lock = FileLock::shared(path);
+    const std::shared_ptr<MappedFile> mapped = lock ? map(*lock) : nullptr;
+    if (mapped != nullptr)
+        mapped->lock_ = std::move(lock);
+    return mapped;
+}
+
+std::shared_ptr<const MappedFile> MappedFile::openFree(const fs::path& path) {
+    const FileLock file(openFile(path, GENERIC_READ, OPEN_EXISTING));
+    return map(file);
+}
+
+std::shared_ptr<MappedFile> MappedFile::map(const FileLock& file) {
     LARGE_INTEGER size{};
-    if (!lock || GetFileSizeEx(handleOf(lock->handle_), &size) == 0 || size.QuadPart <= 0)
+    if (file.handle_ == -1 || GetFileSizeEx(handleOf(file.handle_), &size) == 0 || size.QuadPart <= 0)
         return nullptr;
-    const HANDLE mapping = CreateFileMappingW(handleOf(lock->handle_), nullptr, PAGE_READONLY, 0, 0, nullptr);
+    const HANDLE mapping = CreateFileMappingW(handleOf(file.handle_), nullptr, PAGE_READONLY, 0, 0, nullptr);
     if (mapping == nullptr)
         return nullptr;
     const void* const data = MapViewOfFile(mapping, FILE_MAP_READ, 0, 0, 0);
     CloseHandle(mapping); // the view keeps it
     if (data == nullptr)
         return nullptr;
-    return std::shared_ptr<const MappedFile>(
-        new MappedFile(std::move(*lock), static_cast<const std::byte*>(data), static_cast<std::size_t>(size.QuadPart)));
+    return std::shared_ptr<MappedFile>(
+        new MappedFile(static_cast<const std::byte*>(data), static_cast<std::size_t>(size.QuadPart)));
 }
 
 MappedFile::~MappedFile() { UnmapViewOfFile(data_); }

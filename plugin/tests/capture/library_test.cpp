@@ -1,3 +1,4 @@
+#include "capture/audio_files.h"
 #include "parts.h"
 
 #include <catch2/catch.hpp>
@@ -123,6 +124,55 @@ TEST_CASE("what is missing is reported: to be separated again, unrepeatable, or 
         CHECK(place.library.open(place.capture)->ranges.empty());
         CHECK(place.library.states() == std::vector{PieceState::lost});
     }
+}
+
+TEST_CASE("a state that claims more than an object holds gets nothing of it") {
+    Place place;
+    const Piece piece = addPiece(*place.store, noise(4000), 0);
+    Piece false1 = piece, false2 = piece;
+    false1.start = 10000;
+    false1.sourceFrames = 1 << 30;
+    false1.offset = 1 << 29;
+    false2.start = 20000;
+    false2.channels = 1;
+    place.capture.map.overlay(piece);
+    place.capture.map.overlay(false1);
+    place.capture.map.overlay(false2);
+    CHECK(place.library.open(place.capture)->ranges.size() == 1);
+    CHECK(place.library.states() == std::vector{PieceState::ready, PieceState::lost, PieceState::lost});
+}
+
+TEST_CASE("pieces of one source share its memory") {
+    Place place;
+    place.capture.map.overlay(addPiece(*place.store, noise(40000), 0));
+    for (std::int64_t cut = 100; cut < 20000; cut += 200)
+        place.capture.map.erase(cut, cut + 100);
+    const auto descriptors = [] { return std::distance(fs::directory_iterator("/proc/self/fd"), {}); };
+    const auto before = descriptors();
+    const auto set = place.library.open(place.capture);
+    CHECK(set->ranges.size() == 100);
+    CHECK(descriptors() - before == 2); // the source's and the stems' locks
+    CHECK(set->ranges[7].stems[0] == set->ranges[0].stems[0] + 2 * set->ranges[7].start);
+}
+
+TEST_CASE("a range is exported as it was stored, across pieces and gaps") {
+    Place place;
+    const auto first = noise(8000, 1), second = noise(6000, 2);
+    place.capture.map.overlay(addPiece(*place.store, first, 0));
+    place.capture.map.overlay(addPiece(*place.store, second, 5000));
+    const auto set = place.library.peek(place.capture);
+    const fs::path path = place.folder.path / "bass.wav";
+    writeWav(path, 48000, 2, 6000, [&set](std::int64_t frame, int frames, float* out) {
+        readStem(*set, Stem::bass, 1000 + frame, frames, 2, out);
+    });
+    std::vector<float> expected(2 * 6000);
+    for (std::size_t i = 0; i < 6000; ++i) // 3000 frames, 1000 of silence, 2000 frames
+        expected[i] = first[2000 + i] * shareOf(1);
+    for (std::size_t i = 8000; i < 12000; ++i)
+        expected[i] = second[i - 8000] * shareOf(1);
+    const Piece back = importAudioFile(*place.store, path, 48000);
+    CHECK(back.source == digest(expected));
+    CHECK(place.library.states().empty()); // nothing was opened for the player
 }
 
 TEST_CASE("a set that is still played survives the deletion of its objects") {
