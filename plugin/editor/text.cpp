@@ -1,0 +1,90 @@
+#include "editor/text.h"
+#include "stemline_fonts.h"
+
+namespace stemline::editor {
+namespace {
+
+constexpr float capitals = 0.711f; // their height in ems
+
+struct Fonts {
+    juce::Typeface::Ptr regular = juce::Typeface::createSystemTypefaceFor(stemline_fonts::RobotoRegular_ttf,
+                                                                          stemline_fonts::RobotoRegular_ttfSize);
+    juce::Typeface::Ptr medium =
+        juce::Typeface::createSystemTypefaceFor(stemline_fonts::RobotoMedium_ttf, stemline_fonts::RobotoMedium_ttfSize);
+};
+
+void drawBaseline(juce::Graphics& g, const juce::String& text, float x, float baseline, const juce::Font& font,
+                  juce::Colour colour) {
+    juce::GlyphArrangement glyphs;
+    glyphs.addLineOfText(font, text, x, baseline);
+    g.setColour(colour);
+    glyphs.draw(g);
+}
+
+float capitalHeight(const juce::Font& font) { return capitals * font.getHeightInPoints(); }
+
+juce::StringArray lines(const juce::String& text, const juce::Font& font, float width) {
+    juce::StringArray result;
+    juce::String line;
+    for (const auto& word : juce::StringArray::fromTokens(text, " ", "")) {
+        const auto longer = line.isEmpty() ? word : line + " " + word;
+        if (line.isNotEmpty() && widthOf(longer, font) > width) {
+            result.add(line);
+            line = word;
+        } else {
+            line = longer;
+        }
+    }
+    if (line.isNotEmpty())
+        result.add(line);
+    return result;
+}
+
+} // namespace
+
+juce::Font font(float pixels, Weight weight) {
+    // Shared by all open editors, gone with the last; what a font holds keeps its typeface.
+    const juce::SharedResourcePointer<Fonts> fonts;
+    return juce::Font(weight == Weight::medium ? fonts->medium : fonts->regular).withPointHeight(pixels);
+}
+
+float widthOf(const juce::String& text, const juce::Font& font) { return font.getStringWidthFloat(text); }
+
+juce::String fitted(const juce::String& text, const juce::Font& font, float width) {
+    if (widthOf(text, font) <= width)
+        return text;
+    const auto ellipsis = utf8("…");
+    int length = text.length();
+    while (length > 0 && widthOf(text.substring(0, length).trimEnd() + ellipsis, font) > width)
+        --length;
+    return text.substring(0, length).trimEnd() + ellipsis;
+}
+
+void drawLine(juce::Graphics& g, const juce::String& text, juce::Rectangle<float> box, const juce::Font& font,
+              juce::Colour colour, juce::Justification justification) {
+    const auto shown = fitted(text, font, box.getWidth() + 0.5f);
+    const float spare = box.getWidth() - widthOf(shown, font);
+    float x = box.getX();
+    if (justification.testFlags(juce::Justification::horizontallyCentred))
+        x += spare / 2;
+    else if (justification.testFlags(juce::Justification::right))
+        x += spare;
+    drawBaseline(g, shown, x, box.getCentreY() + capitalHeight(font) / 2, font, colour);
+}
+
+float drawParagraph(juce::Graphics& g, const juce::String& text, juce::Rectangle<float> box, const juce::Font& font,
+                    juce::Colour colour, float lineHeight, int maxLines) {
+    auto broken = lines(text, font, box.getWidth());
+    if (broken.size() > maxLines) {
+        broken.set(maxLines - 1, broken.joinIntoString(" ", maxLines - 1));
+        broken.removeRange(maxLines, broken.size());
+    }
+    float y = box.getY();
+    for (const auto& line : broken) {
+        drawLine(g, line, {box.getX(), y, box.getWidth(), capitalHeight(font)}, font, colour);
+        y += lineHeight;
+    }
+    return y - box.getY();
+}
+
+} // namespace stemline::editor
