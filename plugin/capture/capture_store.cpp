@@ -94,6 +94,15 @@ std::optional<std::string> namesIn(const MappedFile& info, std::int64_t frames, 
     return std::string(text.substr(0, text.find('\n'))) + ' ';
 }
 
+/// Reads no further than the first sound.
+bool isSilent(const fs::path& file) {
+    const std::shared_ptr<const MappedFile> mapped = MappedFile::openFree(file);
+    if (mapped == nullptr)
+        return false;
+    const std::size_t count = mapped->size() / sizeof(float);
+    return std::all_of(mapped->samples(), mapped->samples() + count, [](float sample) { return sample == 0.0f; });
+}
+
 fs::path stemFile(const fs::path& folder, int stem) {
     return folder / (std::string(stemName(static_cast<Stem>(stem))) + ".f32");
 }
@@ -193,6 +202,10 @@ std::shared_ptr<const StoredStems> CaptureStore::addStems(const StemsRecipe& rec
             continue;
         if (fs::file_size(file, error) != bytesOf(frames, recipe.channels) || error)
             throw CaptureError("OBJECT_MISSING", file.string() + " is not whole");
+        if (isSilent(file)) {
+            fs::remove(file, error);
+            continue;
+        }
         syncFile(file);
         text.append(1, ' ').append(stemName(static_cast<Stem>(stem)));
     }
@@ -233,7 +246,11 @@ std::shared_ptr<const StoredStems> CaptureStore::stems(const std::string& key, s
     return found;
 }
 
-void CaptureStore::trim() {
+void CaptureStore::trim() { trimTo(capBytes_.load()); }
+
+void CaptureStore::clear() { trimTo(0); }
+
+void CaptureStore::trimTo(std::uint64_t bytes) {
     const FileLock alone = FileLock::alone(root_ / "lock");
     std::vector<Object> objects = findObjects(root_);
     std::uint64_t total = 0;
@@ -241,7 +258,7 @@ void CaptureStore::trim() {
         total += object.bytes;
     std::sort(objects.begin(), objects.end(), [](const Object& a, const Object& b) { return a.time < b.time; });
     for (const Object& object : objects) {
-        if (total <= capBytes_)
+        if (total <= bytes)
             return;
         if (remove(object))
             total -= object.bytes;

@@ -5,6 +5,7 @@
 #include "engine/stems.h"
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -70,8 +71,9 @@ class CaptureStore {
     /// Null if it is not there, or not whole.
     std::shared_ptr<const MappedFile> source(const std::string& sha256, std::int64_t frames, int channels);
 
-    /// Takes a folder of a workspace over that holds `<stem>.f32` for each stem; those that are missing are silent. All
-    /// must have `frames` frames. Throws CaptureError OBJECT_MISSING if they have not.
+    /// Takes a folder of a workspace over that holds `<stem>.f32` for each stem; those that are missing are silent, and
+    /// those that are silent are left out. All must have `frames` frames. Throws CaptureError OBJECT_MISSING if they
+    /// have not.
     std::shared_ptr<const StoredStems> addStems(const StemsRecipe&, std::int64_t frames,
                                                 const std::filesystem::path& folder);
 
@@ -80,17 +82,21 @@ class CaptureStore {
 
     /// Deletes what is over the cap. Comes by itself when something is added.
     void trim();
+    void setCap(std::uint64_t bytes) noexcept { capBytes_.store(bytes); }
+    /// Deletes everything that nobody has open.
+    void clear();
 
     /// Of all objects, whoever made them.
     std::uint64_t sizeBytes() const;
 
   private:
     void clearUnfinished();
+    void trimTo(std::uint64_t bytes);
     std::filesystem::path sourcePath(const std::string& sha256) const;
     std::filesystem::path stemsPath(const std::string& key) const;
 
     const std::filesystem::path root_;
-    const std::uint64_t capBytes_;
+    std::atomic<std::uint64_t> capBytes_;
 };
 
 /// `stemline/captures` among the user's data; below STEMLINE_HOME if that is set.

@@ -83,6 +83,35 @@ TEST_CASE("stems come back by their key, and only all of them, whole") {
     CHECK(store.stems(key, 1000, 2) != nullptr);
 }
 
+TEST_CASE("a stem of zeros takes no room and is silent") {
+    const Folder folder;
+    CaptureStore store(folder.path / "store");
+    const auto workspace = store.workspace();
+    std::vector<float> samples(2000);
+    write(workspace->folder() / "drums.f32", bytesOf(samples));
+    samples.back() = 1e-20f;
+    write(workspace->folder() / "bass.f32", bytesOf(samples));
+    const auto stems = store.addStems(recipeFor("s"), 1000, workspace->folder());
+    REQUIRE(stems != nullptr);
+    CHECK(stems->files[static_cast<std::size_t>(Stem::drums)] == nullptr);
+    CHECK(stems->files[static_cast<std::size_t>(Stem::bass)] != nullptr);
+    CHECK(filesIn(store.root() / "stems") == 3); // a folder, the bass, and the info
+}
+
+TEST_CASE("clearing deletes all but what is open, a smaller cap what is over it") {
+    const Folder folder;
+    CaptureStore store(folder.path / "store");
+    const auto open = addSource(store, noise(2000, 1));
+    addSource(store, noise(2000, 2));
+    addStems(store, noise(2000, 2));
+    store.setCap(20000);
+    store.trim();
+    CHECK(store.sizeBytes() <= 20000);
+    store.clear();
+    CHECK(store.sizeBytes() == 8000);
+    CHECK(store.source(digest(noise(2000, 1)), 1000, 2) != nullptr);
+}
+
 TEST_CASE("stems that do not fit their source are refused") {
     const Folder folder;
     CaptureStore store(folder.path / "store");
