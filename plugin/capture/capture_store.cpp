@@ -129,6 +129,11 @@ Workspace::~Workspace() {
 }
 
 CaptureStore::CaptureStore(fs::path root, std::uint64_t capBytes) : root_(std::move(root)), capBytes_(capBytes) {
+    makeFolders();
+    clearUnfinished();
+}
+
+void CaptureStore::makeFolders() const {
     std::error_code error;
     const bool isNew = fs::create_directories(root_, error);
     if (isNew)
@@ -138,7 +143,6 @@ CaptureStore::CaptureStore(fs::path root, std::uint64_t capBytes) : root_(std::m
         if (error)
             throw CaptureError("DISK_ERROR", "cannot keep captures in " + root_.string() + ": " + error.message());
     }
-    clearUnfinished();
 }
 
 void CaptureStore::clearUnfinished() {
@@ -157,6 +161,7 @@ void CaptureStore::clearUnfinished() {
 }
 
 std::unique_ptr<Workspace> CaptureStore::workspace() {
+    makeFolders();                                          // somebody may have cleared up by hand
     const FileLock alone = FileLock::alone(root_ / "lock"); // or others would take it for a dead one's
     const fs::path folder = root_ / "unfinished" / uniqueName();
     std::unique_ptr<Workspace> made(new Workspace(folder, fs::path(folder).concat(".lock")));

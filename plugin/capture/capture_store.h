@@ -90,6 +90,7 @@ class CaptureStore {
     std::uint64_t sizeBytes() const;
 
   private:
+    void makeFolders() const;
     void clearUnfinished();
     void trimTo(std::uint64_t bytes);
     std::filesystem::path sourcePath(const std::string& sha256) const;

@@ -257,6 +257,18 @@ TEST_CASE("on a full disk the store says so and keeps nothing of it") {
     CHECK(filesIn(root / "unfinished") == 0);
 }
 
+TEST_CASE("a store that somebody deleted by hand is made again") {
+    const Folder folder;
+    CaptureStore store(folder.path / "store");
+    addSource(store, noise(2000));
+    fs::remove_all(store.root());
+    CHECK(store.sizeBytes() == 0);
+    CHECK(store.source(digest(noise(2000)), 1000, 2) == nullptr);
+    CHECK(addSource(store, noise(2000)) != nullptr);
+    CHECK(store.sizeBytes() == 8000);
+    CHECK((fs::status(store.root()).permissions() & (fs::perms::group_all | fs::perms::others_all)) == fs::perms::none);
+}
+
 TEST_CASE("a store that cannot be made says so") {
     const Folder folder;
     write(folder.path / "file", "x");
