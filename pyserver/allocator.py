@@ -1,21 +1,20 @@
-"""Memory that was used for audio goes back to the system."""
+"""One heap for all threads of a process that passes audio on."""
 
 import ctypes
 import sys
 
-_MMAP_THRESHOLD = -3  # of mallopt, in bytes
-_LARGE_BYTES = 1 << 20
+_ARENA_MAX = -8  # of mallopt
 
 
-def give_back_large_blocks() -> None:
-    """From now on a large block of this process is returned to the system when it is freed, whichever thread had it.
+def share_one_heap() -> None:
+    """From now on threads of this process take memory from one heap, where glibc would give each thread one of its own.
 
-    glibc does so too until the first of them is freed: then it takes blocks of that size (up to 32 MiB) for common
-    and cuts them from the heap of the thread that asks, of which there are many. Each heap keeps what its largest
-    window took, in pieces that no other can use, and grows as windows of two songs, results and requests are mixed.
-    Does nothing where the C library is another one. Not for the engine: networks ask for such blocks at every layer.
+    A window's blocks are of many MiB and wander: one thread reads it from the engine's pipe, another adds and writes
+    it. Each heap would keep the most that its thread ever had in pieces that no other thread can use, and more so the
+    longer songs are. To hand blocks back to the system at once would cost more than half of the server's time, in
+    pages to be cleared. Does nothing where the C library is another one. To be called before threads are started.
     """
     if sys.platform == "linux":
         mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
         if mallopt is not None:
-            mallopt(_MMAP_THRESHOLD, _LARGE_BYTES)
+            mallopt(_ARENA_MAX, 1)

@@ -12,7 +12,7 @@ import tyro
 
 import pyserver
 from pyserver import paths
-from pyserver.allocator import give_back_large_blocks
+from pyserver.allocator import share_one_heap
 from pyserver.cli.exits import Exit
 from pyserver.errors import StemlineError
 from pyserver.models.catalogue import DEFAULT_MODEL
@@ -67,7 +67,7 @@ def serve(args: ServeArgs) -> int:
         raise UsageError("--tls-cert and --tls-key belong together")
     tls = TlsFiles(certificate=args.tls_cert, key=args.tls_key) if args.tls_cert and args.tls_key else None
     device = args.device
-    give_back_large_blocks()
+    share_one_heap()
     listen = address.parse(args.listen) if args.listen else None
     if listen:
         address.require_safe(listen, tls=tls is not None)
