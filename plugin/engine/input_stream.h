@@ -46,6 +46,13 @@ class InputStream {
     std::int64_t framesWritten() const noexcept { return written_.load(std::memory_order_relaxed); }
     std::int64_t lostFrames() const noexcept { return lost_.load(std::memory_order_relaxed); }
 
+    /// Any thread but the worker: how many frames can be written at least without losing any.
+    int room() const noexcept {
+        // acquire: as `write` does, for whoever waits for room and then writes.
+        return static_cast<int>(mask_ + 1 -
+                                (stored_.load(std::memory_order_relaxed) - read_.load(std::memory_order_acquire)));
+    }
+
     int channels() const noexcept { return static_cast<int>(ring_.size()); }
     int capacity() const noexcept { return static_cast<int>(mask_ + 1); }
 

@@ -65,7 +65,7 @@ void LivePlayer::process(const Transport& transport, const float* const* in, int
 bool LivePlayer::readyFor(int frames) const noexcept {
     // What is not yet sent cannot come: nothing beyond the latency is waited for.
     const int wanted = std::min(frames + fadeFrames, latency_);
-    return timeline_->settledFrom(nextFrame() - latency_, wanted) >= wanted;
+    return input_->room() >= frames && timeline_->settledFrom(nextFrame() - latency_, wanted) >= wanted;
 }
 
 void LivePlayer::follow(const Transport& transport, int frames) noexcept {

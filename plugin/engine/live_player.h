@@ -38,7 +38,7 @@ class LivePlayer {
     void process(const Transport&, const float* const* in, int frames, float* const* stems,
                  float* const* delayed) noexcept;
 
-    /// Any thread: would the next `frames` be played without waiting for anything that can still come? A host that
+    /// Any thread: would the next `frames` be taken whole, and played without anything that can still come? A host that
     /// renders offline is held until this is true, for at most the announced block at a time.
     bool readyFor(int frames) const noexcept;
 

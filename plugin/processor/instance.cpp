@@ -84,7 +84,7 @@ void Instance::process(const Transport& transport, const float* const* input, in
 void Instance::processCaptured(Playback& playback, const Transport& transport, const float* const* input, int frames,
                                float* const* stems, float* const* delayed) noexcept {
     if (transport.offline && transport.playing)
-        waitForCaptures(transport, frames);
+        waitForCaptures(playback, transport, frames);
     if (playback.follower.begins(transport, frames))
         playback.recorder.beginSegment(playback.follower.position(), playback.follower.playing());
     playback.recorder.write(input, frames);
@@ -126,7 +126,9 @@ void Instance::waitForStems(const Playback& playback, const Transport& transport
 }
 
 /** What was captured but is not separated, as after the store was emptied, is separated now. */
-void Instance::waitForCaptures(const Transport& transport, int frames) noexcept {
+void Instance::waitForCaptures(const Playback& playback, const Transport& transport, int frames) noexcept {
+    while (playback.recorder.room() < frames)
+        std::this_thread::sleep_for(1ms);
     if (captures.settled()) {
         gaveUp_ = false;
         return;

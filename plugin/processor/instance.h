@@ -83,7 +83,7 @@ class Instance {
                          float* const* delayed) noexcept;
     Playback* waitForOfflinePlayback(Playback*) noexcept;
     void waitForStems(const Playback&, const Transport&, int frames) noexcept;
-    void waitForCaptures(const Transport&, int frames) noexcept;
+    void waitForCaptures(const Playback&, const Transport&, int frames) noexcept;
     void noteIncomplete(const Transport&, int frames) noexcept;
     static bool hopeless(const client::ServerStatus&, double waitedSeconds) noexcept;
 
