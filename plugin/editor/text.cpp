@@ -81,7 +81,7 @@ float drawParagraph(juce::Graphics& g, const juce::String& text, juce::Rectangle
     }
     float y = box.getY();
     for (const auto& line : broken) {
-        drawLine(g, line, {box.getX(), y, box.getWidth(), capitalHeight(font)}, font, colour);
+        drawLine(g, line, juce::Rectangle<float>(box.getX(), y, box.getWidth(), capitalHeight(font)), font, colour);
         y += lineHeight;
     }
     return y - box.getY();

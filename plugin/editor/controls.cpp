@@ -1,0 +1,262 @@
+#include "editor/controls.h"
+
+namespace stemline::editor {
+namespace {
+
+bool triggeredBySpace(juce::Button& button, const juce::KeyPress& key) {
+    if (!button.isEnabled() || key != juce::KeyPress(juce::KeyPress::spaceKey))
+        return false;
+    button.triggerClick();
+    return true;
+}
+
+} // namespace
+
+void showHostMenu(juce::Component& control, juce::RangedAudioParameter& parameter) {
+    const auto* editor = control.findParentComponentOfClass<juce::AudioProcessorEditor>();
+    const auto* context = editor == nullptr ? nullptr : editor->getHostContext();
+    if (context == nullptr)
+        return;
+    if (const auto menu = context->getContextMenuForParameter(&parameter))
+        menu->showNativeMenu(editor->getMouseXYRelative());
+}
+
+PushButton::PushButton(const juce::String& id, const juce::String& shown, const LookAndFeel& look, Kind kind)
+    : juce::Button(shown), look_(look), kind_(kind), text_(shown) {
+    setComponentID(id);
+    setTitle(shown);
+    setMouseClickGrabsKeyboardFocus(false);
+    setWantsKeyboardFocus(true);
+}
+
+void PushButton::setIcon(juce::Path icon) {
+    icon_ = std::move(icon);
+    repaint();
+}
+
+void PushButton::setKind(Kind kind) {
+    if (std::exchange(kind_, kind) != kind)
+        repaint();
+}
+
+void PushButton::setShown(const juce::String& shown, bool iconOnly) {
+    if (shown == text_ && iconOnly == iconOnly_)
+        return;
+    text_ = shown;
+    iconOnly_ = iconOnly;
+    repaint();
+}
+
+void PushButton::paintButton(juce::Graphics& g, bool hover, bool down) {
+    const auto area = getLocalBounds().toFloat();
+    auto colour = look_.textColour(isEnabled());
+    if (kind_ == Kind::primary && isEnabled()) {
+        const auto on = look_.theme[Token::on];
+        g.setColour(down ? on.withMultipliedAlpha(0.8f) : hover ? on.withMultipliedAlpha(0.9f) : on);
+        g.fillRoundedRectangle(area, radius_);
+        colour = look_.theme[Token::ink];
+    } else if (kind_ != Kind::quiet || hover || down) {
+        look_.drawControl(g, area, {isEnabled(), hover, down}, radius_);
+    }
+    auto label = area.reduced(8, 0);
+    if (!icon_.isEmpty()) {
+        const float width = iconOnly_ ? 0 : 6 + widthOf(text_, font(13));
+        auto box = area.withSizeKeepingCentre(16 + width, 16);
+        drawIcon(g, icon_, box.removeFromLeft(16), colour);
+        label = box.withTrimmedLeft(6).withY(area.getY()).withHeight(area.getHeight());
+    }
+    if (!iconOnly_)
+        drawLine(g, text_, label, font(13, kind_ == Kind::primary ? Weight::medium : Weight::regular), colour,
+                 juce::Justification::horizontallyCentred);
+}
+
+bool PushButton::keyPressed(const juce::KeyPress& key) {
+    return triggeredBySpace(*this, key) || juce::Button::keyPressed(key);
+}
+
+LaneToggle::LaneToggle(const juce::String& id, const juce::String& letter, Token on, const LookAndFeel& look,
+                       juce::RangedAudioParameter& parameter)
+    : juce::Button(letter), look_(look), on_(on), parameter_(parameter), attachment_(parameter, *this) {
+    setComponentID(id);
+    setClickingTogglesState(true);
+    setMouseClickGrabsKeyboardFocus(false);
+    setWantsKeyboardFocus(true);
+}
+
+void LaneToggle::paintButton(juce::Graphics& g, bool hover, bool down) {
+    const auto area = getLocalBounds().toFloat();
+    const bool lit = getToggleState() && isEnabled();
+    if (lit) {
+        g.setColour(look_.theme[on_]);
+        g.fillRoundedRectangle(area, 5);
+    } else {
+        look_.drawControl(g, area, {isEnabled(), hover, down}, 5);
+    }
+    const auto colour = lit ? look_.theme[Token::ink] : isEnabled() ? look_.theme[Token::mid] : look_.theme[Token::off];
+    drawLine(g, getName(), area, font(12, Weight::medium), colour, juce::Justification::horizontallyCentred);
+}
+
+void LaneToggle::clicked(const juce::ModifierKeys& modifiers) {
+    if (!modifiers.isCommandDown() || !onAlone)
+        return;
+    setToggleState(true, juce::dontSendNotification); // the attachment reads this right after
+    onAlone();
+}
+
+void LaneToggle::mouseDown(const juce::MouseEvent& event) {
+    if (event.mods.isRightButtonDown())
+        showHostMenu(*this, parameter_);
+    else
+        juce::Button::mouseDown(event);
+}
+
+bool LaneToggle::keyPressed(const juce::KeyPress& key) {
+    return triggeredBySpace(*this, key) || juce::Button::keyPressed(key);
+}
+
+ChoiceSwitch::ChoiceSwitch(const juce::String& id, const LookAndFeel& look, juce::RangedAudioParameter& parameter)
+    : look_(look), parameter_(parameter), choices_(parameter.getAllValueStrings()),
+      attachment_(parameter, [this](float value) {
+          chosen_ = juce::roundToInt(value);
+          repaint();
+          if (auto* handler = getAccessibilityHandler())
+              handler->notifyAccessibilityEvent(juce::AccessibilityEvent::valueChanged);
+      }) {
+    setComponentID(id);
+    setMouseClickGrabsKeyboardFocus(false);
+    setWantsKeyboardFocus(true);
+    attachment_.sendInitialUpdate();
+}
+
+void ChoiceSwitch::choose(int choice) {
+    if (isEnabled() && choice >= 0 && choice < choices_.size() && choice != chosen_)
+        attachment_.setValueAsCompleteGesture(static_cast<float>(choice));
+}
+
+int ChoiceSwitch::at(float x) const {
+    return juce::jlimit(0, choices_.size() - 1,
+                        static_cast<int>(x * static_cast<float>(choices_.size()) / static_cast<float>(getWidth())));
+}
+
+void ChoiceSwitch::paint(juce::Graphics& g) {
+    const auto area = getLocalBounds().toFloat();
+    const auto& theme = look_.theme;
+    g.setColour(theme[isEnabled() ? Token::inset : Token::head]);
+    g.fillRoundedRectangle(area, cornerRadius);
+    g.setColour(theme[isEnabled() ? Token::edge : Token::line]);
+    g.drawRoundedRectangle(area.reduced(0.5f), cornerRadius - 0.5f, 1);
+    const float each = (area.getWidth() - 4) / static_cast<float>(choices_.size());
+    for (int choice = 0; choice < choices_.size(); ++choice) {
+        const juce::Rectangle<float> segment(2 + each * static_cast<float>(choice), 2, each, area.getHeight() - 4);
+        const bool selected = choice == chosen_;
+        if (selected || (choice == hovered_ && isEnabled())) {
+            g.setColour(theme[!selected ? Token::hover : isEnabled() ? Token::on : Token::line]);
+            g.fillRoundedRectangle(segment, 4);
+        }
+        const auto colour = !isEnabled() ? theme[Token::off] : theme[selected ? Token::ink : Token::mid];
+        drawLine(g, choices_[choice], segment, font(13, selected ? Weight::medium : Weight::regular), colour,
+                 juce::Justification::horizontallyCentred);
+    }
+}
+
+void ChoiceSwitch::mouseDown(const juce::MouseEvent& event) {
+    if (event.mods.isRightButtonDown())
+        showHostMenu(*this, parameter_);
+    else
+        choose(at(event.position.x));
+}
+
+void ChoiceSwitch::mouseMove(const juce::MouseEvent& event) {
+    hovered_ = at(event.position.x);
+    repaint();
+}
+
+void ChoiceSwitch::mouseExit(const juce::MouseEvent&) {
+    hovered_ = -1;
+    repaint();
+}
+
+bool ChoiceSwitch::keyPressed(const juce::KeyPress& key) {
+    const int code = key.getKeyCode();
+    if (code == juce::KeyPress::leftKey || code == juce::KeyPress::upKey)
+        choose(chosen_ - 1);
+    else if (code == juce::KeyPress::rightKey || code == juce::KeyPress::downKey)
+        choose(chosen_ + 1);
+    else if (code == juce::KeyPress::spaceKey || code == juce::KeyPress::returnKey)
+        choose((chosen_ + 1) % choices_.size());
+    else
+        return false;
+    return true;
+}
+
+std::unique_ptr<juce::AccessibilityHandler> ChoiceSwitch::createAccessibilityHandler() {
+    struct Value final : juce::AccessibilityTextValueInterface {
+        explicit Value(ChoiceSwitch& owner) : owner_(owner) {}
+        bool isReadOnly() const override { return false; }
+        juce::String getCurrentValueAsString() const override { return owner_.choices_[owner_.chosen_]; }
+        void setValueAsString(const juce::String& value) override { owner_.choose(owner_.choices_.indexOf(value)); }
+        ChoiceSwitch& owner_;
+    };
+    return std::make_unique<juce::AccessibilityHandler>(
+        *this, juce::AccessibilityRole::comboBox,
+        juce::AccessibilityActions().addAction(juce::AccessibilityActionType::press,
+                                               [this] { choose((chosen_ + 1) % choices_.size()); }),
+        juce::AccessibilityHandler::Interfaces{std::make_unique<Value>(*this)});
+}
+
+DropDown::DropDown(const juce::String& id, const LookAndFeel&) {
+    setComponentID(id);
+    setMouseClickGrabsKeyboardFocus(false);
+    setWantsKeyboardFocus(true);
+}
+
+DropDown::DropDown(const juce::String& id, const LookAndFeel& look, juce::RangedAudioParameter& parameter)
+    : DropDown(id, look) {
+    parameter_ = &parameter;
+    addItemList(parameter.getAllValueStrings(), 1);
+    attachment_ = std::make_unique<juce::ComboBoxParameterAttachment>(parameter, *this);
+}
+
+void DropDown::mouseDown(const juce::MouseEvent& event) {
+    if (event.mods.isRightButtonDown() && parameter_ != nullptr)
+        showHostMenu(*this, *parameter_);
+    else
+        juce::ComboBox::mouseDown(event);
+}
+
+bool DropDown::keyPressed(const juce::KeyPress& key) {
+    if (isEnabled() && key == juce::KeyPress(juce::KeyPress::spaceKey)) {
+        showPopup();
+        return true;
+    }
+    return juce::ComboBox::keyPressed(key);
+}
+
+Switch::Switch(const juce::String& id, const LookAndFeel& look) : juce::Button(id), look_(look) {
+    setComponentID(id);
+    setClickingTogglesState(true);
+    setMouseClickGrabsKeyboardFocus(false);
+    setWantsKeyboardFocus(true);
+}
+
+void Switch::paintButton(juce::Graphics& g, bool, bool) {
+    const auto area = getLocalBounds().toFloat();
+    const bool on = getToggleState();
+    const float radius = area.getHeight() / 2;
+    g.setColour(look_.theme[!isEnabled() ? Token::head : on ? Token::on : Token::inset]);
+    g.fillRoundedRectangle(area, radius);
+    if (!on || !isEnabled()) {
+        g.setColour(look_.theme[isEnabled() ? Token::edge : Token::line]);
+        g.drawRoundedRectangle(area.reduced(0.5f), radius - 0.5f, 1);
+    }
+    auto knob = area.reduced(3);
+    knob = on ? knob.withLeft(knob.getRight() - knob.getHeight()) : knob.withWidth(knob.getHeight());
+    g.setColour(look_.theme[!isEnabled() ? Token::off : on ? Token::ink : Token::mid]);
+    g.fillEllipse(knob);
+}
+
+bool Switch::keyPressed(const juce::KeyPress& key) {
+    return triggeredBySpace(*this, key) || juce::Button::keyPressed(key);
+}
+
+} // namespace stemline::editor

@@ -1,0 +1,73 @@
+#include "editor/errors.h"
+#include "editor/texts.h"
+
+namespace stemline::editor::errors {
+namespace {
+
+const std::string dry = "Your track, unchanged, in the Residual stem.";
+
+std::string gigabytes(double value) { return juce::String(value, 1).toStdString() + " GB"; }
+
+} // namespace
+
+EditorError serverLost(const std::string& at, const std::string& reason) {
+    return {"Server lost",
+            "The server stopped answering at " + at + ": " + reason + ".",
+            dry + " Other stems are silent. Timing stays the same.",
+            "It reconnects by itself. If it keeps failing, restart it.",
+            {"Try now", "Restart server"}};
+}
+
+EditorError modelMissing(const std::string& model, const std::string& sizeText, MissingWhere where) {
+    const std::string server = where == MissingWhere::localServer ? "the server on this computer" : "the server";
+    const std::string size = sizeText.empty() ? "" : " (" + sizeText + ")";
+    return {"Model “" + model + "” is missing",
+            "This project was separated with it, but " + server + " does not have it.",
+            "Captured stems play as before. New audio plays unchanged in the Residual stem.",
+            "Get the model once" + size + ", or choose an installed one: the region is then separated again.",
+            {"Get model", "Choose another"}};
+}
+
+EditorError outOfMemory(double neededGb, double freeGb) {
+    return {"Not enough GPU memory",
+            gigabytes(neededGb) + " needed, " + gigabytes(freeGb) + " free.",
+            dry,
+            "Choose a smaller model or another device.",
+            {"Choose model", "Settings"}};
+}
+
+EditorError lateBlocks(int count) {
+    const auto blocks = std::to_string(count) + (count == 1 ? " block was late" : " blocks were late");
+    return {blocks,
+            "The stems came after their time.",
+            "There: your track, unchanged, in the Residual stem.",
+            "Choose a longer latency.",
+            {"Longer latency"}};
+}
+
+EditorError bounceIncomplete(TimeRange range) {
+    const auto where = rangeText(range).toStdString();
+    return {"Bounce incomplete",
+            "The server did not answer in time.",
+            where + ": your track, unchanged, in the Residual stem.",
+            "Bounce again when the server is ready.",
+            {}};
+}
+
+EditorError cannotRead(const std::string& file) {
+    return {"Cannot read " + file,
+            "It is not a sound file that can be captured.",
+            "No change.",
+            "Use WAV, FLAC, AIFF or OGG, one at a time.",
+            {}};
+}
+
+EditorError needsTlsAndToken() {
+    return {"Another computer needs TLS and a token", "Nothing was sent to it.", dry, "Add both.", {"Settings"}};
+}
+
+EditorError other(const std::string& title, const std::string& what) {
+    return {title, what, dry, "Try again, or look at the settings.", {"Try now"}};
+}
+
+} // namespace stemline::editor::errors

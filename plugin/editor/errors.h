@@ -1,0 +1,27 @@
+#pragma once
+// Everything that can go wrong, as the user is told: what happened, what is heard now, what to do. Which of the buttons
+// does what is the caller's, by its index in EditorActions::errorButton.
+
+#include "editor/editor_state.h"
+
+namespace stemline::editor::errors {
+
+enum class MissingWhere { localServer, remoteServer };
+
+/** Buttons: 0 "Try now", 1 "Restart server". */
+EditorError serverLost(const std::string& at, const std::string& reason);
+/** Buttons: 0 "Get model", 1 "Choose another". */
+EditorError modelMissing(const std::string& model, const std::string& sizeText,
+                         MissingWhere where = MissingWhere::localServer);
+/** Buttons: 0 "Choose model", 1 "Settings". */
+EditorError outOfMemory(double neededGb, double freeGb);
+/** Button: 0 "Longer latency". */
+EditorError lateBlocks(int count);
+EditorError bounceIncomplete(TimeRange);
+EditorError cannotRead(const std::string& file);
+/** Button: 0 "Settings". */
+EditorError needsTlsAndToken();
+/** What has no words of its own: the server's. Buttons: 0 "Try now". */
+EditorError other(const std::string& title, const std::string& what);
+
+} // namespace stemline::editor::errors

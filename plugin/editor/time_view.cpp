@@ -1,0 +1,38 @@
+#include "editor/time_view.h"
+#include <algorithm>
+#include <array>
+
+namespace stemline::editor {
+namespace {
+
+constexpr double closest = 0.0005, furthest = 20.0; // seconds a pixel
+constexpr double narrowestStep = 64.0;              // pixels between the ruler's numbers
+
+} // namespace
+
+void TimeView::zoom(double atX, double factor) {
+    const double held = second(atX);
+    secondsPerPixel = std::clamp(secondsPerPixel * factor, closest, furthest);
+    first = held - atX * secondsPerPixel;
+}
+
+void TimeView::follow(double playhead, int width) {
+    if (const double at = x(playhead); at < 0 || at > width)
+        first = playhead - 0.1 * width * secondsPerPixel;
+}
+
+void TimeView::show(TimeRange range, int width) {
+    const double length = std::max(range.stop - range.start, 1.0);
+    secondsPerPixel = std::clamp(1.1 * length / std::max(1, width), closest, furthest);
+    first = range.start - 0.05 * length;
+}
+
+double TimeView::step() const {
+    static constexpr std::array steps{1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0};
+    for (const double step : steps)
+        if (step / secondsPerPixel >= narrowestStep)
+            return step;
+    return 3600.0;
+}
+
+} // namespace stemline::editor
