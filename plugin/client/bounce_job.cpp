@@ -23,7 +23,7 @@ namespace {
 constexpr auto firstWait = 200ms;
 constexpr auto longestWait = 2s;
 constexpr int mostRepairs = 5; // of transfers that arrive damaged
-constexpr auto goodbyePatience = 500ms;
+constexpr auto goodbyePatience = 300ms;
 // Shares of the whole as it is shown: the way there, the work, the way back.
 constexpr double sendingShare = 0.05, savingShare = 0.05;
 
@@ -36,6 +36,14 @@ class BounceJob::Worker {
           listener_(std::move(listener)) {
         progress_.totalFrames = request_.frames;
         thread_ = std::jthread([this](std::stop_token stop) { run(stop); });
+    }
+
+    ~Worker() {
+        cancel();
+        std::unique_lock lock(mutex_);
+        if (!ended_.wait_for(lock, letGoPatience + goodbyePatience, [this] { return progress_.ended(); }) &&
+            connection_)
+            connection_->sever();
     }
 
     void cancel() { thread_.request_stop(); }
@@ -67,7 +75,6 @@ class BounceJob::Worker {
     const Listener listener_;
 
     // The thread's own.
-    std::shared_ptr<Connection> connection_;
     std::string jobId_;
     std::set<std::string> saved_; // stems that lie beside their places, checked
     std::optional<bool> mayStart_;
@@ -78,6 +85,7 @@ class BounceJob::Worker {
     mutable std::mutex mutex_;
     std::condition_variable ended_;
     BounceProgress progress_;
+    std::shared_ptr<Connection> connection_; // written by the thread alone
 
     std::jthread thread_; // last: it uses all of the above
 };
@@ -127,7 +135,11 @@ void BounceJob::Worker::run(std::stop_token stop) {
 
 void BounceJob::Worker::attempt(std::stop_token stop) {
     show([](BounceProgress& p) { p.state = State::connecting; });
-    connection_ = obtain(choice_, {mayStart_, false, {}}, stop);
+    {
+        std::shared_ptr<Connection> connection = obtain(choice_, {mayStart_, false, {}}, stop);
+        const std::scoped_lock lock(mutex_);
+        connection_ = std::move(connection);
+    }
     lastContact_ = Clock::now();
     BounceTransfer transfer(connection_, request_, stop);
     v1::Job job = created(transfer);

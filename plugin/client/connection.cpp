@@ -41,7 +41,7 @@ grpc::ChannelArguments channelArguments() {
     return arguments;
 }
 
-std::shared_ptr<grpc::Channel> makeChannel(const Endpoint& endpoint) {
+std::shared_ptr<grpc::Channel> makeChannel(const Endpoint& endpoint, [[maybe_unused]] int& socket) {
     if (endpoint.tls) {
         grpc::SslCredentialsOptions options;
         if (!endpoint.caCertificateFile.empty()) {
@@ -53,7 +53,9 @@ std::shared_ptr<grpc::Channel> makeChannel(const Endpoint& endpoint) {
         return grpc::CreateCustomChannel(endpoint.address, grpc::SslCredentials(options), channelArguments());
     }
 #if defined(GPR_SUPPORT_CHANNELS_FROM_FD)
-    return grpc::CreateCustomInsecureChannelFromFd("localhost", connectLocal(endpoint.address), channelArguments());
+    const int connected = connectLocal(endpoint.address);
+    socket = duplicateSocket(connected);
+    return grpc::CreateCustomInsecureChannelFromFd("localhost", connected, channelArguments());
 #else
     return grpc::CreateCustomChannel(endpoint.address, grpc::InsecureChannelCredentials(), channelArguments());
 #endif
@@ -102,8 +104,20 @@ std::shared_ptr<Connection> Connection::open(const Endpoint& endpoint, std::stop
 }
 
 Connection::Connection(Passkey, const Endpoint& endpoint, std::stop_token stop)
-    : endpoint_(endpoint), channel_(makeChannel(endpoint)) {
-    verify(stop);
+    : endpoint_(endpoint), channel_(makeChannel(endpoint, socket_)) {
+    try {
+        verify(stop);
+    } catch (...) {
+        closeSocket(socket_);
+        throw;
+    }
+}
+
+Connection::~Connection() { closeSocket(socket_); }
+
+void Connection::sever() {
+    discard();
+    shutDownSocket(socket_);
 }
 
 void Connection::verify(std::stop_token stop) {

@@ -7,10 +7,15 @@
 #include <grpcpp/grpcpp.h>
 
 #include <atomic>
+#include <chrono>
 #include <memory>
 #include <stop_token>
 
 namespace stemline::client {
+
+/// How long a cancelled call may take to end before its connection is severed. gRPC ends one only when the write that
+/// is under way is out, and a server that hangs with a full socket never takes it.
+inline constexpr std::chrono::milliseconds letGoPatience{500};
 
 /// One channel, shared by everybody in the process who speaks to the same endpoint. Any thread but the audio thread.
 ///
@@ -34,16 +39,23 @@ class Connection {
     Problem failed(const grpc::Status&);
     void discard() { usable_ = false; }
     bool usable() const { return usable_; }
+    /// Breaks the connection for everybody, so that every call on it ends at once. Over TLS we do not have the socket:
+    /// there calls end when the server misses a ping, 15 s at most.
+    void sever();
 
     struct Passkey {
         explicit Passkey() = default;
     };
     Connection(Passkey, const Endpoint&, std::stop_token);
+    ~Connection();
+    Connection(const Connection&) = delete;
+    Connection& operator=(const Connection&) = delete;
 
   private:
     void verify(std::stop_token);
 
     Endpoint endpoint_;
+    int socket_ = -1; // the same as gRPC's, by a descriptor of our own; absent over TLS
     std::shared_ptr<grpc::Channel> channel_;
     std::string version_;
     std::atomic<bool> usable_{true};

@@ -46,6 +46,14 @@ void Connector::cancel() {
     if (!busy())
         return;
     thread_.request_stop();
+    const auto until = std::chrono::steady_clock::now() + letGoPatience;
+    while (!done_ && std::chrono::steady_clock::now() < until)
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    if (!done_) {
+        const std::scoped_lock lock(mutex_);
+        if (asked_)
+            asked_->sever();
+    }
     thread_.join();
     result_ = Result();
 }
@@ -57,6 +65,7 @@ void Connector::work(const ServerChoice& choice, ObtainOptions options, std::sto
     try {
         const std::shared_ptr<Connection> connection =
             result_.connection ? result_.connection : obtain(choice, options, stop);
+        uses(connection);
         stage_ = Stage::loadingModel;
         result_.list = askForModels(*connection, stop); // answered only once the engine is warm
         result_.device = deviceOf(*connection, stop);
@@ -68,7 +77,13 @@ void Connector::work(const ServerChoice& choice, ObtainOptions options, std::sto
         result_.connection.reset();
         result_.problem = Problem{"SERVER_UNREACHABLE", error.what(), {}};
     }
+    uses(nullptr);
     done_ = true;
+}
+
+void Connector::uses(std::shared_ptr<Connection> connection) {
+    const std::scoped_lock lock(mutex_);
+    asked_ = std::move(connection);
 }
 
 } // namespace stemline::client

@@ -5,6 +5,7 @@
 #include "client/obtain.h"
 
 #include <atomic>
+#include <mutex>
 #include <optional>
 #include <thread>
 
@@ -34,10 +35,13 @@ class Connector {
 
   private:
     void work(const ServerChoice&, ObtainOptions, std::stop_token);
+    void uses(std::shared_ptr<Connection>);
 
     std::atomic<Stage> stage_{Stage::connecting};
     std::atomic<bool> done_{false};
     Result result_; // the thread's until done_
+    std::mutex mutex_;
+    std::shared_ptr<Connection> asked_; // to be severed if it does not let go of the thread
     std::jthread thread_;
 };
 

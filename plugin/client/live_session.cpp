@@ -66,7 +66,8 @@ bool LiveSession::update(const LiveSettings& wanted) {
     const int opened = report_.ready ? static_cast<int>(report_.ready->quality().refiner_steps()) : -1;
     // More steps than the session was opened with do not fit its latency; "the model's own" may be more.
     if (!(same == settings_) || !report_.ready || finishing_ ||
-        (wanted.refinerSteps != settings_.refinerSteps && wanted.refinerSteps.value_or(opened + 1) > opened))
+        (!settings_.offline && wanted.refinerSteps != settings_.refinerSteps &&
+         wanted.refinerSteps.value_or(opened + 1) > opened))
         return false;
     update_ = quality(wanted);
     settings_ = wanted;

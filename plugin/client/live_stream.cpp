@@ -7,41 +7,58 @@ LiveStream::LiveStream(std::shared_ptr<Connection> connection, const stems::v1::
     connection_->prepare(context_);
     *opening_.mutable_open() = open;
     call_ = stub_->PrepareAsyncSeparate(&context_, &queue_);
-    call_->StartCall(tag(started));
+    call_->StartCall(begun(started));
 }
 
 LiveStream::~LiveStream() {
     context_.TryCancel();
-    void* event = nullptr;
-    bool ok = false;
-    // The start has a tag of its own; only behind it may the call be finished.
-    while (!ended_) {
+    const auto after = [](std::chrono::milliseconds wait) {
+        return gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC), gpr_time_from_millis(wait.count(), GPR_TIMESPAN));
+    };
+    gpr_timespec until = after(letGoPatience);
+    while (underWay_ > 0) {
+        void* event = nullptr;
+        bool ok = false;
         if (open_)
-            finish();
-        if (!queue_.Next(&event, &ok))
+            finish(); // the start has an operation of its own; only behind it may the call be finished
+        switch (queue_.AsyncNext(&event, &ok, until)) {
+        case grpc::CompletionQueue::GOT_EVENT:
+            happened(static_cast<Tag>(reinterpret_cast<std::intptr_t>(event)), ok);
             break;
-        readWanted_ = false;
-        happened(static_cast<Tag>(reinterpret_cast<std::intptr_t>(event)), ok);
+        case grpc::CompletionQueue::TIMEOUT:
+            connection_->sever();
+            until = gpr_inf_future(GPR_CLOCK_MONOTONIC);
+            break;
+        case grpc::CompletionQueue::SHUTDOWN:
+            break;
+        }
     }
     queue_.Shutdown();
-    while (queue_.Next(&event, &ok)) {
+    void* none = nullptr;
+    bool ok = false;
+    while (queue_.Next(&none, &ok)) {
     }
     call_.reset();
 }
 
+void* LiveStream::begun(Tag what) {
+    ++underWay_;
+    return reinterpret_cast<void*>(what);
+}
+
 void LiveStream::write(const stems::v1::LiveRequest& request) {
     writing_ = true;
-    call_->Write(request, tag(written));
+    call_->Write(request, begun(written));
 }
 
 const stems::v1::LiveResponse* LiveStream::poll(int microseconds) {
     if (readWanted_) {
         readWanted_ = false;
-        call_->Read(&incoming_, tag(response));
+        call_->Read(&incoming_, begun(response));
     }
     if (doneWanted_ && writable()) {
         doneWriting_ = true;
-        call_->WritesDone(tag(writesDone));
+        call_->WritesDone(begun(writesDone));
     }
     void* event = nullptr;
     bool ok = false;
@@ -54,6 +71,7 @@ const stems::v1::LiveResponse* LiveStream::poll(int microseconds) {
 }
 
 void LiveStream::happened(Tag what, bool ok) {
+    --underWay_;
     switch (what) {
     case started:
         open_ = true;
@@ -87,7 +105,7 @@ void LiveStream::finish() {
     if (finishing_)
         return;
     finishing_ = true;
-    call_->Finish(&status_, tag(finished));
+    call_->Finish(&status_, begun(finished));
 }
 
 } // namespace stemline::client

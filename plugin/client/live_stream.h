@@ -13,7 +13,7 @@ namespace stemline::client {
 class LiveStream {
   public:
     LiveStream(std::shared_ptr<Connection>, const stems::v1::LiveOpen&);
-    /// Cancels and returns as soon as gRPC has let go, which needs no answer of the server.
+    /// Cancels and returns as soon as gRPC has let go; if it does not, the connection is severed.
     ~LiveStream();
     LiveStream(const LiveStream&) = delete;
     LiveStream& operator=(const LiveStream&) = delete;
@@ -34,7 +34,7 @@ class LiveStream {
   private:
     enum Tag : std::intptr_t { started = 1, written, writesDone, response, finished };
 
-    static void* tag(Tag value) { return reinterpret_cast<void*>(value); }
+    void* begun(Tag);
     void happened(Tag, bool ok);
     void finish();
 
@@ -54,6 +54,7 @@ class LiveStream {
     bool hasResponse_ = false;
     bool finishing_ = false;
     bool ended_ = false;
+    int underWay_ = 0; // operations that have not happened yet
 };
 
 } // namespace stemline::client

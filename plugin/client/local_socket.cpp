@@ -121,6 +121,28 @@ int connectLocal(const std::string& address) {
     return address.starts_with("unix:") ? connectUnix(address) : connectLoopback(address);
 }
 
+int duplicateSocket(int descriptor) { return descriptor < 0 ? -1 : ::fcntl(descriptor, F_DUPFD_CLOEXEC, 0); }
+
+void shutDownSocket(int descriptor) {
+    if (descriptor >= 0)
+        ::shutdown(descriptor, SHUT_RDWR);
+}
+
+void closeSocket(int descriptor) {
+    if (descriptor >= 0)
+        ::close(descriptor);
+}
+
+} // namespace stemline::client
+
+#else
+
+namespace stemline::client {
+
+int duplicateSocket(int) { return -1; }
+void shutDownSocket(int) {}
+void closeSocket(int) {}
+
 } // namespace stemline::client
 
 #endif

@@ -9,4 +9,9 @@ namespace stemline::client {
 /// own machine a server takes the connection at once or is not there. Throws ClientError SERVER_UNREACHABLE.
 int connectLocal(const std::string& address);
 
+// Each does nothing for a descriptor of -1.
+int duplicateSocket(int descriptor);
+void shutDownSocket(int descriptor); // whoever reads or writes there is done
+void closeSocket(int descriptor);
+
 } // namespace stemline::client
