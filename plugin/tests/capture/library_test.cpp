@@ -1,4 +1,5 @@
 #include "capture/audio_files.h"
+#include "engine/snapshot.h"
 #include "parts.h"
 
 #include <catch2/catch.hpp>
@@ -266,6 +267,56 @@ TEST_CASE("waveforms of the source and of every stem are there after a while") {
     CHECK(pixels[3].peak == Approx(0.25f * shareOf(4)));
     CHECK(place.library.draw(Stem::piano, 0, 24000, pixels));
     CHECK(pixels[3].peak == 0.0f);
+}
+
+TEST_CASE("captures change while the player plays and the editor draws") {
+    Place place;
+    const auto samples = noise(2 * 20000);
+    Piece piece = addPiece(*place.store, samples, 0);
+    piece.hardStart = piece.hardEnd = true;
+    Capture whole, part;
+    whole.map.overlay(piece);
+    part.map.overlay(piece);
+    part.map.erase(9000, 11000);
+    SnapshotSlot<CapturedSet> slot;
+    slot.publish(place.library.open(whole));
+    std::atomic<bool> done{false};
+    std::atomic<int> wrong{0}, heard{0};
+    std::thread audio([&] {
+        CapturedPlayer player;
+        player.prepare(2, rate);
+        std::vector<float> in(2 * 100), delayed(2 * 100), out(2 * numStems * 100);
+        std::vector<float*> stems;
+        for (std::size_t plane = 0; plane < 2 * numStems; ++plane)
+            stems.push_back(out.data() + 100 * plane);
+        const float* const inputs[] = {in.data(), in.data() + 100};
+        float* const delays[] = {delayed.data(), delayed.data() + 100};
+        for (std::int64_t at = 0; !done; at = (at + 100) % 20000) {
+            place.library.playhead(at);
+            player.process({true, at, true}, slot.current(), inputs, 100, stems.data(), delays);
+            if (at >= 2000 && at < 8000) // in both, away from edges
+                for (std::size_t i = 0; i < 100; ++i)
+                    wrong += stems[0][i] != samples[2 * (static_cast<std::size_t>(at) + i)] * shareOf(0);
+            ++heard;
+        }
+    });
+    std::thread editor([&] {
+        std::vector<Bucket> pixels(100);
+        while (!done) {
+            place.library.draw(Stem::drums, 0, 200, pixels);
+            place.library.stale();
+            place.library.states();
+        }
+    });
+    for (int round = 0; round < 200; ++round) {
+        slot.publish(place.library.open(round % 2 == 0 ? part : whole));
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    done = true;
+    audio.join();
+    editor.join();
+    CHECK(wrong == 0);
+    CHECK(heard > 200);
 }
 
 #ifndef __SANITIZE_THREAD__ // whose own memory is brought in by reading
