@@ -28,8 +28,8 @@ void LivePlayer::prepare(int channels, int maxBlock, int latency, double rate) {
     timeline_ = std::make_unique<StemTimeline>(latency_ + 4 * block, channels_);
     line_.assign(static_cast<std::size_t>(channels_),
                  std::vector<float>(std::bit_ceil(static_cast<std::size_t>(latency_ + sliceFrames))));
-    frame_ = expected_ = 0;
-    playing_ = started_ = false;
+    frame_ = 0;
+    follower_ = {};
     gain_ = fadeFrames;
     next_.store(0, std::memory_order_release); // release: whoever asks `readyFor` sees the new timeline
     shownGain_.store(1.0f, std::memory_order_relaxed);
@@ -69,19 +69,11 @@ bool LivePlayer::readyFor(int frames) const noexcept {
 }
 
 void LivePlayer::follow(const Transport& transport, int frames) noexcept {
-    const bool turned = transport.playing != playing_;
-    const bool jumped = transport.playing && transport.position != expected_;
-    if (!started_ || turned || jumped) {
-        if (started_)
-            counters_.jumps.fetch_add(1, std::memory_order_relaxed);
-        // A stopped host repeats its position; ours runs on, so that no sample's name is given twice.
-        if (!started_ || transport.playing)
-            expected_ = transport.position;
-        started_ = true;
-        playing_ = transport.playing;
-        input_->beginSegment(expected_, playing_);
-    }
-    expected_ += frames;
+    if (!follower_.begins(transport, frames))
+        return;
+    input_->beginSegment(follower_.position(), follower_.playing());
+    if (frame_ > 0)
+        counters_.jumps.fetch_add(1, std::memory_order_relaxed);
 }
 
 int LivePlayer::processSlice(const float* const* in, int frames, float* const* stems, float* const* delayed) noexcept {

@@ -3,6 +3,7 @@
 #include "engine/input_stream.h"
 #include "engine/stem_timeline.h"
 #include "engine/stems.h"
+#include "engine/transport_follower.h"
 
 #include <atomic>
 #include <cstdint>
@@ -72,9 +73,7 @@ class LivePlayer {
     // Audio thread's own.
     std::vector<std::vector<float>> line_; // the delay, a power of two long
     std::int64_t frame_ = 0;
-    std::int64_t expected_ = 0; // the host's position, if it does not jump
-    bool playing_ = false;
-    bool started_ = false;
+    TransportFollower follower_;
     int gain_ = fadeFrames; // of the stems, in steps of 1 / fadeFrames
 
     std::atomic<std::int64_t> next_{0};

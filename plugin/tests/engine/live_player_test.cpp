@@ -174,6 +174,22 @@ TEST_CASE("A host does not wait for what was given up") {
     CHECK(rig.player.readyFor(256));
 }
 
+TEST_CASE("A host that waits is held while the worker has not taken what was sent before: nothing is lost") {
+    LiveRig rig(1, 64, 512, 400000, 15);
+    int held = 0;
+    while (rig.left() >= 64) {
+        rig.player.timeline().giveUp(rig.player.nextFrame() - 512, 1024);
+        if (!rig.player.readyFor(64)) {
+            ++held;
+            rig.drain();
+            REQUIRE(rig.player.readyFor(64));
+        }
+        rig.roll(64);
+    }
+    CHECK(held > 0);
+    CHECK(rig.player.input().lostFrames() == 0);
+}
+
 TEST_CASE("The worker learns of every jump, start and stop, and that a stopped host's position runs on") {
     LiveRig rig(1, 64, 512, 4096, 13);
     rig.play(64, {false, 500});
