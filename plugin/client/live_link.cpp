@@ -3,6 +3,7 @@
 #include "client/connector.h"
 #include "client/live_session.h"
 #include "client/local_server.h"
+#include "client/verdict.h"
 
 #include <algorithm>
 #include <cmath>
@@ -17,9 +18,6 @@ using State = ServerStatus::State;
 namespace {
 
 constexpr auto pollInterval = 2ms;
-constexpr auto firstWait = 200ms;
-constexpr auto longestWait = 2s;
-constexpr auto refusedWait = 3s;
 constexpr auto lookInterval = 100ms; // for a new server's record while waiting
 constexpr auto refreshInterval = 10s;
 constexpr auto activeTime = 1s;
@@ -91,7 +89,6 @@ class LiveLink::Worker {
     void sessionOver();
     void refreshStep();
     void failed(const Problem&);
-    void wait(State, const Problem&, Clock::duration);
     bool newServerIsThere();
     void drain();
     void publish();
@@ -319,43 +316,22 @@ void LiveLink::Worker::refreshStep() {
     }
 }
 
-/// Decides what a failure means and when to try again.
 void LiveLink::Worker::failed(const Problem& problem) {
-    const bool shutDown = problem.reason == "SHUTTING_DOWN";
-    if (shutDown)
-        mayStart_ = false; // somebody wanted it to end
-    if (shutDown || problem.reason == "SERVER_UNREACHABLE" || problem.reason == "CANCELLED" ||
-        problem.reason == "PROTOCOL") {
-        if (connection_) {
-            connector_.cancel(); // it may be asking a server that is gone
-            connection_->discard();
-            connection_.reset();
-        }
-        auto pause = firstWait * (1 << std::min(tries_, 4));
-        wait(State::lost, problem, std::min<Clock::duration>(pause, longestWait));
-    } else if (problem.reason == "SERVER_STOPPED") {
-        wait(wasReady_ ? State::lost : State::stopped, problem, longestWait);
-    } else if (problem.reason == "SERVER_DID_NOT_START" || problem.reason == "SERVER_NOT_INSTALLED") {
-        mayStart_ = false; // not again and again; only when somebody asks
-        wait(State::stopped, problem, longestWait);
-    } else if (problem.reason == "UNTRUSTED_SERVER") {
-        wait(State::untrusted, problem, refusedWait);
-    } else if (std::exchange(sessionWasReady_, false)) {
-        // It went wrong on the way: another session may go better.
-        wait(State::lost, problem, firstWait);
-    } else {
-        waitingForRefused_ = true;
-        wait(State::refused, problem, refusedWait);
+    const Verdict verdict = judge(problem, {tries_, wasReady_, std::exchange(sessionWasReady_, false)});
+    if (verdict.startNone)
+        mayStart_ = false;
+    if (verdict.connectionIsGone && connection_) {
+        connector_.cancel(); // it may be asking a server that is gone
+        connection_->discard();
+        connection_.reset();
     }
-}
-
-void LiveLink::Worker::wait(State state, const Problem& problem, Clock::duration pause) {
+    waitingForRefused_ = verdict.state == State::refused;
     ++tries_;
-    dueAt_ = Clock::now() + pause;
+    dueAt_ = Clock::now() + verdict.pause;
     const std::scoped_lock lock(mutex_);
-    if (status_.state != State::lost && state == State::lost)
+    if (status_.state != State::lost && verdict.state == State::lost)
         status_.lostAt = std::chrono::system_clock::now();
-    status_.state = state;
+    status_.state = verdict.state;
     status_.tryNumber = tries_;
     nextTry_ = dueAt_;
     // "None is running" says less than why it is gone, or why it did not start.

@@ -39,9 +39,10 @@ std::vector<Jump> jumps(const Options& options) {
 class Host {
   public:
     explicit Host(const Options& options)
-        : offline_(options.has("offline")), channels_(options.integer("channels", 2)),
-          block_(options.integer("block", 512)), rate_(options.number("rate", 44100)),
-          input_(readSamples(options.text("in"))), jumps_(jumps(options)) {
+        : offline_(options.has("offline")), waits_(offline_ && !options.has("paced")),
+          channels_(options.integer("channels", 2)), block_(options.integer("block", 512)),
+          rate_(options.number("rate", 44100)), input_(readSamples(options.text("in"))), jumps_(jumps(options)),
+          least_(std::llround(options.number("seconds", 0) * rate_)) {
         const LatencyPlan plan = planLatency(options.number("latency-s", 2.0), rate_, block_, 0.02);
         player.prepare(channels_, block_, plan.total, rate_);
         settings.model = options.text("model");
@@ -60,11 +61,12 @@ class Host {
     }
 
     void play(const client::LiveLink& link, const std::atomic<bool>& quit) {
-        const std::int64_t total = static_cast<std::int64_t>(input_.size()) / channels_ + player.latency();
+        const std::int64_t total =
+            std::max(static_cast<std::int64_t>(input_.size()) / channels_, least_) + player.latency();
         const auto began = Clock::now();
         for (std::int64_t frame = 0; frame < total && !quit; frame += block_) {
             const int frames = static_cast<int>(std::min<std::int64_t>(block_, total - frame));
-            if (offline_)
+            if (waits_)
                 waitForStems(link, frames);
             else
                 std::this_thread::sleep_until(began +
@@ -123,13 +125,15 @@ class Host {
                     buses_[bus].push_back(planes[bus * channels + c][i]);
     }
 
-    bool offline_;
+    bool offline_; // to the server; a host that only `waits_` if it is not paced
+    bool waits_;
     int channels_;
     int block_;
     double rate_;
     std::chrono::duration<double> patience_{};
     std::vector<float> input_;
     std::vector<Jump> jumps_;
+    std::int64_t least_; // to be played, silence behind the input
     std::array<std::vector<float>, numStems + 1> buses_;
 };
 
