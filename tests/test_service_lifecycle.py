@@ -9,6 +9,7 @@ import stat
 import subprocess
 import time
 import urllib.request
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -30,7 +31,7 @@ from service_support import (
     submit,
     upload_messages,
 )
-from stems.v1 import audio_pb2, bounce_pb2, live_pb2, models_pb2
+from stems.v1 import bounce_pb2, models_pb2
 
 from pyserver.cli.exits import Exit
 from pyserver.service.channel import (
@@ -150,19 +151,32 @@ async def test_stopping_is_quick_tells_clients_and_loses_no_job(home: Path, tiny
             assert (await ended(client, job.job_id)).state == bounce_pb2.JOB_STATE_SUCCEEDED
 
 
+async def upload_without_end(job_id: str) -> AsyncIterator[bounce_pb2.UploadRequest]:
+    async for message in upload_messages(job_id, bytes(800)):
+        yield message
+    await asyncio.sleep(600)
+
+
+async def until_uploading(client: Connection, job_id: str) -> None:
+    while not (await client.bounce.GetJob(bounce_pb2.GetJobRequest(job_id=job_id))).committed_bytes:  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+
+
 async def test_second_signal_ends_at_once_and_takes_the_engine_along(home: Path, tiny_model_dir: Path) -> None:
     with running_server(home, tiny_model_dir) as server:
         async with await connect(server.target) as client:
             engine = psutil.Process(client.info.engine_pid)
-            call = client.live.Separate()
-            audio = audio_pb2.AudioSpec(sample_rate_hz=RATE, channels=2)
-            await call.write(live_pb2.LiveRequest(open=live_pb2.LiveOpen(audio=audio)))
-            assert (await call.read()).HasField("ready")
+            job = await client.bounce.CreateJob(job_request(song(1.0)))
+            holding = client.bounce.UploadInput(upload_without_end(job.job_id))
+            watching = asyncio.create_task(ended(client, job.job_id))
+            await until_uploading(client, job.job_id)
             server.process.send_signal(signal.SIGINT)
-            assert (await call.read()).notice.kind == live_pb2.LiveNotice.KIND_DRAINING
+            with pytest.raises(grpc.aio.AioRpcError, match="shutting down"):
+                await watching
             server.process.send_signal(signal.SIGINT)
-            # A server that had waited for the session would end well.
+            # A server that had waited for the upload would end well.
             assert await asyncio.to_thread(server.process.wait, 30) == Exit.CANCELLED
+            holding.cancel()
         _, alive = await asyncio.to_thread(psutil.wait_procs, [engine], 30)
         assert not alive
 
