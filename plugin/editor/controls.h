@@ -92,6 +92,9 @@ class DropDown : public juce::ComboBox {
     DropDown(const juce::String& id, const LookAndFeel&);
     DropDown(const juce::String& id, const LookAndFeel&, juce::RangedAudioParameter&);
 
+    std::function<juce::String()> onShow; // what the closed box says, where that is not the item's text
+    juce::String shownText() const { return onShow ? onShow() : getText(); }
+
     void mouseDown(const juce::MouseEvent&) override;
     bool keyPressed(const juce::KeyPress&) override;
 

@@ -74,6 +74,7 @@ struct EditorSettings {
     double cacheUsedGb = 0.0; // shown only
     std::string cacheFolder;
     bool light = false;
+    bool operator==(const EditorSettings&) const = default;
 };
 
 /** A snapshot, made on the message thread 30 times a second; making one must not wait for anything. */

@@ -1,4 +1,5 @@
 #include "editor/look_and_feel.h"
+#include "editor/controls.h"
 
 namespace stemline::editor {
 namespace {
@@ -56,7 +57,9 @@ void LookAndFeel::drawComboBox(juce::Graphics& g, int width, int height, bool do
     const juce::Rectangle<float> area(0, 0, static_cast<float>(width), static_cast<float>(height));
     const bool enabled = box.isEnabled();
     drawControl(g, area, {enabled, box.isMouseOver(true), down});
-    drawLine(g, box.getText(), area.withTrimmedLeft(10).withTrimmedRight(26), font(13), textColour(enabled));
+    const auto* own = dynamic_cast<const DropDown*>(&box);
+    drawLine(g, own != nullptr ? own->shownText() : box.getText(), area.withTrimmedLeft(10).withTrimmedRight(26),
+             font(13), textColour(enabled));
     drawChevron(g, {area.getRight() - 14, area.getCentreY()}, theme[enabled ? Token::mid : Token::off]);
 }
 

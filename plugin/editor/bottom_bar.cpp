@@ -1,0 +1,139 @@
+#include "editor/bottom_bar.h"
+#include "editor/texts.h"
+
+namespace stemline::editor {
+
+BottomBar::Label::Label(const juce::String& id, const LookAndFeel& look, juce::Justification justification)
+    : look_(look), justification_(justification) {
+    setComponentID(id);
+}
+
+void BottomBar::Label::show(const juce::String& text, Token colour) {
+    if (text == text_ && colour == colour_)
+        return;
+    text_ = text;
+    colour_ = colour;
+    repaint();
+}
+
+void BottomBar::Label::paint(juce::Graphics& g) {
+    drawLine(g, text_, getLocalBounds(), font(12), look_.theme[colour_], justification_);
+}
+
+BottomBar::ProgressBar::ProgressBar(const LookAndFeel& look) : look_(look) { setComponentID("progress"); }
+
+void BottomBar::ProgressBar::show(const Progress& progress) {
+    progress_ = progress;
+    const auto text = progressText(progress);
+    setTitle(text);
+    repaint();
+    const int tenth = progress.phase == CapturePhase::separating ? static_cast<int>(progress.fraction * 10) : -1;
+    if (tenth > announced_)
+        juce::AccessibilityHandler::postAnnouncement(text, juce::AccessibilityHandler::AnnouncementPriority::low);
+    announced_ = tenth;
+}
+
+void BottomBar::ProgressBar::paint(juce::Graphics& g) {
+    const auto& theme = look_.theme;
+    const auto area = getLocalBounds().toFloat();
+    drawLine(g, progressText(progress_), area.withTrimmedBottom(10), font(12), theme[Token::hi]);
+    if (progress_.phase == CapturePhase::idle)
+        return;
+    const auto track = area.withTop(area.getBottom() - 8).withHeight(4);
+    g.setColour(theme[Token::inset]);
+    g.fillRoundedRectangle(track, 2);
+    g.setColour(theme[Token::on]);
+    g.fillRoundedRectangle(
+        track.withWidth(track.getWidth() * static_cast<float>(juce::jlimit(0.0, 1.0, progress_.fraction))), 2);
+}
+
+BottomBar::BottomBar(const LookAndFeel& look, EditorActions& actions, juce::AudioProcessorValueTreeState& parameters)
+    : look_(look), latencyParameter_(*parameters.getParameter("latency_choice")),
+      latency_("latency_choice", look, latencyParameter_), text_("latency_text", look, juce::Justification::left),
+      late_("late_blocks", look, juce::Justification::left), progress_(look),
+      mainOutput_("main_output", look, *parameters.getParameter("main_output")), capture_("capture", "Capture", look),
+      export_("export_all", "Export", look), settings_("settings", "Settings", look) {
+    latency_.setTitle("Live latency");
+    latency_.onShow = [this] { return "Latency " + latencyParameter_.getCurrentValueAsText(); };
+    late_.setTooltip("Blocks that came too late; your track was heard instead.");
+    mainOutput_.setTitle("Main output");
+    mainOutput_.onShow = [this] { return "Main " + mainOutput_.getText(); };
+    mainOutput_.setTooltip("What the Main output carries");
+    export_.setTitle("Export all stems");
+    export_.setIcon(exportIcon());
+    settings_.setIcon(gearIcon());
+    settings_.setShown({}, true);
+    settings_.setTooltip("Settings (Ctrl/Cmd+,)");
+    capture_.onClick = [this, &actions] { cancels_ ? actions.cancel() : actions.capture(); };
+    export_.onClick = [this] { onExport(); };
+    settings_.onClick = [this] { onSettings(); };
+    for (juce::Component* child :
+         {static_cast<juce::Component*>(&latency_), static_cast<juce::Component*>(&text_),
+          static_cast<juce::Component*>(&late_), static_cast<juce::Component*>(&progress_),
+          static_cast<juce::Component*>(&mainOutput_), static_cast<juce::Component*>(&capture_),
+          static_cast<juce::Component*>(&export_), static_cast<juce::Component*>(&settings_)})
+        addAndMakeVisible(child);
+    progress_.setVisible(false);
+}
+
+void BottomBar::place(const Boxes& boxes) {
+    boxes_ = boxes;
+    const auto move = [&boxes](Box box) { return box - boxes.bottomBar.getPosition(); };
+    latency_.setBounds(move(boxes.latency));
+    text_.setBounds(move(boxes.text));
+    late_.setBounds(move(boxes.late));
+    progress_.setBounds(move(boxes.progress));
+    mainOutput_.setBounds(move(boxes.mainOutput));
+    capture_.setBounds(move(boxes.capture));
+    export_.setBounds(move(boxes.exportAll));
+    export_.setShown("Export", boxes.compact);
+    settings_.setBounds(move(boxes.settings));
+}
+
+void BottomBar::nameLatencies(const EditorState& state) {
+    if (std::exchange(rate_, state.sampleRate) == state.sampleRate)
+        return;
+    const auto choices = latencyParameter_.getAllValueStrings();
+    for (int choice = 0; choice < choices.size(); ++choice)
+        latency_.changeItemText(choice + 1, latencyChoiceText(choices[choice], state));
+}
+
+void BottomBar::show(const EditorState& state) {
+    nameLatencies(state);
+    latency_.setEnabled(!state.capturedMode && !state.bouncing);
+    latency_.setTooltip(state.capturedMode ? "Captured stems have no latency" : "Live latency");
+    const bool busy = state.progress.phase != CapturePhase::idle || state.progress.cancelled;
+    text_.setVisible(!busy);
+    late_.setVisible(!busy);
+    progress_.setVisible(busy);
+    if (busy)
+        progress_.show(state.progress);
+    text_.show(streamText(state), Token::mid);
+    text_.setTooltip(state.windowMs > 0 ? "Time for the last window." : "");
+    late_.show(juce::String(state.lateBlocks) + " late", state.lateBlocks > 0 ? Token::warn : Token::dim);
+    late_.setTitle("Late blocks, " + juce::String(state.lateBlocks));
+
+    cancels_ = state.progress.phase != CapturePhase::idle;
+    const auto percent = juce::String(juce::roundToInt(state.progress.fraction * 100));
+    capture_.setShown(cancels_ ? "Cancel" : "Capture", false);
+    capture_.setTitle(cancels_ ? "Cancel, " + percent + " percent" : juce::String("Capture"));
+    capture_.setKind(cancels_ ? PushButton::Kind::normal : PushButton::Kind::primary);
+    capture_.setTooltip(cancels_ ? "Cancel (Esc)" : "Capture a region by playing it");
+    capture_.setEnabled(cancels_ || !state.bouncing);
+    export_.setEnabled(state.canDrag);
+    export_.setTooltip(state.canDrag ? "Export all stems (Ctrl/Cmd+E)" : "Capture a region first.");
+    for (int stem = 0; stem < numStems; ++stem)
+        mainOutput_.setItemEnabled(stem + 2, state.stems[static_cast<size_t>(stem)]);
+}
+
+void BottomBar::longerLatency() {
+    latency_.setSelectedItemIndex(juce::jmin(latency_.getNumItems() - 1, latency_.getSelectedItemIndex() + 1));
+}
+
+void BottomBar::paint(juce::Graphics& g) {
+    g.fillAll(look_.theme[Token::bar]);
+    g.setColour(look_.theme[Token::line]);
+    g.fillRect(0, 0, getWidth(), 1);
+}
+
+} // namespace stemline::editor

@@ -1,0 +1,30 @@
+#include "editor/focus_ring.h"
+
+namespace stemline::editor {
+
+FocusRing::FocusRing(const LookAndFeel& look) : look_(look) {
+    setInterceptsMouseClicks(false, false);
+    setAccessible(false);
+    juce::Desktop::getInstance().addFocusChangeListener(this);
+}
+
+FocusRing::~FocusRing() { juce::Desktop::getInstance().removeFocusChangeListener(this); }
+
+void FocusRing::place() {
+    auto* parent = getParentComponent();
+    auto* focused = juce::Component::getCurrentlyFocusedComponent();
+    const bool shown = parent != nullptr && focused != nullptr && parent->isParentOf(focused) &&
+                       dynamic_cast<juce::TextEditor*>(focused) == nullptr; // that one has a caret and its own outline
+    setVisible(shown);
+    if (!shown)
+        return;
+    setBounds(parent->getLocalArea(focused, focused->getLocalBounds()).expanded(3));
+    toFront(false);
+}
+
+void FocusRing::paint(juce::Graphics& g) {
+    g.setColour(look_.theme[Token::focus]);
+    g.drawRoundedRectangle(getLocalBounds().toFloat().reduced(1), cornerRadius + 2, 2);
+}
+
+} // namespace stemline::editor

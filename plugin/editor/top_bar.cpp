@@ -1,0 +1,82 @@
+#include "editor/top_bar.h"
+
+namespace stemline::editor {
+
+TopBar::ModelBox::ModelBox(const LookAndFeel& look, EditorActions& actions)
+    : DropDown("model", look), actions_(actions) {
+    setTitle("Model");
+    onChange = [this] {
+        const int index = getSelectedItemIndex();
+        if (index >= 0 && index < static_cast<int>(names_.size()))
+            actions_.setModel(names_[static_cast<size_t>(index)]);
+    };
+}
+
+void TopBar::ModelBox::show(const EditorState& state) {
+    juce::String listed;
+    for (const auto& model : state.models)
+        listed << utf8(model.name) << "\n" << utf8(model.title) << "\n" << (model.missing ? "missing\n" : "\n");
+    if (listed != listed_) {
+        listed_ = listed;
+        names_.clear();
+        clear(juce::dontSendNotification);
+        int id = 1;
+        for (const auto& model : state.models) {
+            names_.push_back(model.name);
+            addItem(utf8(model.title) + (model.missing ? utf8(" · ") + "missing" : juce::String()), id++);
+        }
+    }
+    for (size_t index = 0; index < names_.size(); ++index)
+        if (names_[index] == state.model)
+            setSelectedItemIndex(static_cast<int>(index), juce::dontSendNotification);
+    setTooltip(getText());
+}
+
+TopBar::TopBar(const LookAndFeel& look, EditorActions& actions, juce::AudioProcessorValueTreeState& parameters)
+    : look_(look), mode_("mode", look, *parameters.getParameter("mode")), model_(look, actions),
+      refiner_("refiner_steps", look, *parameters.getParameter("refiner_steps")), chip_(look, actions) {
+    mode_.setTitle("Mode");
+    mode_.setTooltip("Live: stems of what plays, later by the latency. Captured: stems of a region, without latency");
+    refiner_.setTitle("Refiner steps");
+    refiner_.setTooltip("Refiner steps");
+    for (juce::Component* child : {static_cast<juce::Component*>(&mode_), static_cast<juce::Component*>(&model_),
+                                   static_cast<juce::Component*>(&refiner_), static_cast<juce::Component*>(&chip_)})
+        addAndMakeVisible(child);
+}
+
+void TopBar::place(const Boxes& boxes) {
+    boxes_ = boxes;
+    mode_.setBounds(boxes.mode);
+    model_.setBounds(boxes.model);
+    refiner_.setBounds(boxes.refiner);
+    chip_.setBounds(boxes.chip);
+}
+
+void TopBar::show(const EditorState& state) {
+    model_.show(state);
+    chip_.show(state.server);
+    for (juce::Component* restarting : {static_cast<juce::Component*>(&mode_), static_cast<juce::Component*>(&model_),
+                                        static_cast<juce::Component*>(&refiner_)})
+        restarting->setEnabled(!state.bouncing);
+}
+
+void TopBar::paint(juce::Graphics& g) {
+    const auto& theme = look_.theme;
+    g.fillAll(theme[Token::bar]);
+    g.setColour(theme[Token::line]);
+    g.fillRect(0, getHeight() - 1, getWidth(), 1);
+    auto logo = boxes_.logo.toFloat();
+    const auto mark = logo.removeFromLeft(22);
+    for (int bar = 0; bar < 4; ++bar) {
+        static constexpr std::array heights{0.4f, 0.9f, 0.65f, 0.3f};
+        g.setColour(theme.lane(bar));
+        g.fillRoundedRectangle(juce::Rectangle<float>(3, 22 * heights[static_cast<size_t>(bar)])
+                                   .withCentre({mark.getX() + 3 + 5.3f * static_cast<float>(bar), mark.getCentreY()}),
+                               1.5f);
+    }
+    if (!boxes_.compact)
+        drawLine(g, "Stemline", logo.withTrimmedLeft(8), font(16, Weight::medium), theme[Token::hi]);
+    drawLine(g, "Refiner", boxes_.refinerLabel, font(12), theme[Token::dim]);
+}
+
+} // namespace stemline::editor
