@@ -9,7 +9,7 @@ constexpr int blockFrames = 4096;
 
 std::string requestId(const capture::StemsRecipe& recipe) {
     return "capture-" + recipe.source + "-" + recipe.model + "-" + std::to_string(recipe.refinerSteps) + "-" +
-           std::to_string(recipe.seed) + "-" + std::to_string(recipe.rateHz);
+           std::to_string(recipe.seed) + "-" + std::to_string(recipe.rateHz) + "-" + std::to_string(recipe.channels);
 }
 
 capture::StemsRecipe recipeOf(const capture::Piece& piece, const SeparationSettings& settings, int rateHz) {

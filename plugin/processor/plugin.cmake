@@ -6,7 +6,8 @@ add_library(stemline_processor STATIC
   processor/parameters.cpp
   processor/plugin_editor.cpp
   processor/plugin_processor.cpp
-  processor/plugin_state.cpp)
+  processor/plugin_state.cpp
+  processor/user_settings.cpp)
 target_include_directories(stemline_processor PUBLIC ${CMAKE_CURRENT_LIST_DIR}/..)
 target_link_libraries(stemline_processor PUBLIC stemline_juce stemline_engine stemline_client PRIVATE stemline_warnings)
 foreach(part stemline_capture stemline_editor)

@@ -1,4 +1,321 @@
-#include "processor/plugin_processor.h"
+#include "processor/plugin_editor.h"
+#include "client/models.h"
+#include "editor/errors.h"
+
 namespace stemline {
-juce::AudioProcessorEditor* PluginProcessor::createEditor() { return new juce::GenericAudioProcessorEditor(*this); }
+namespace {
+
+editor::Tone toneOf(client::ServerStatus::State state) {
+    using State = client::ServerStatus::State;
+    switch (state) {
+    case State::stopped:
+        return editor::Tone::idle;
+    case State::starting:
+    case State::connecting:
+    case State::loadingModel:
+        return editor::Tone::busy;
+    case State::ready:
+    case State::separating:
+        return editor::Tone::ok;
+    case State::lost:
+        return editor::Tone::warn;
+    case State::untrusted:
+    case State::refused:
+        return editor::Tone::err;
+    }
+    return editor::Tone::idle;
 }
+
+std::string sizeText(std::uint64_t bytes) {
+    return bytes == 0 ? std::string() : std::to_string((bytes + 500'000) / 1'000'000) + " MB";
+}
+
+/** Calls back on the message thread, unless the component has gone meanwhile. */
+template <class Function> void later(juce::Component* component, Function function) {
+    juce::MessageManager::callAsync([safe = juce::Component::SafePointer<juce::Component>(component), function] {
+        if (safe != nullptr)
+            function();
+    });
+}
+
+} // namespace
+
+PluginEditor::PluginEditor(PluginProcessor& plugin)
+    : AudioProcessorEditor(plugin), plugin_(plugin), content_(plugin.parameterTree, *this, [this] { return state(); }) {
+    addAndMakeVisible(content_);
+    setResizable(true, true);
+    setResizeLimits(720, 460, 1600, 1000);
+    const auto size = plugin.editorSize();
+    setSize(size.x, size.y);
+}
+
+void PluginEditor::resized() {
+    content_.setBounds(getLocalBounds());
+    plugin_.setEditorSize({getWidth(), getHeight()});
+}
+
+editor::EditorState PluginEditor::state() {
+    const auto status = plugin_.instance.status();
+    editor::EditorState state;
+    showServer(state, status);
+    showModels(state, status);
+    showCaptures(state);
+    state.sampleRate = plugin_.getSampleRate();
+    state.channels = plugin_.getMainBusNumInputChannels();
+    state.capturedMode = plugin_.parameters.mode() == Mode::captured;
+    state.latencySamples = plugin_.instance.latency();
+    state.lateBlocks = static_cast<int>(plugin_.instance.lateBlocks());
+    state.playing = plugin_.playing;
+    if (state.sampleRate > 0)
+        state.playhead = static_cast<double>(plugin_.playhead) / state.sampleRate;
+    for (int lane = 0; lane < Activity::numLanes; ++lane) {
+        const auto level = plugin_.activity.level(lane);
+        state.meters[static_cast<size_t>(lane)] = {level.peak, level.rms};
+    }
+    state.bouncing = plugin_.isNonRealtime() && state.playing;
+    state.error = error(status);
+    auto& settings = state.settings;
+    settings.anotherComputer = settings_.anotherComputer;
+    settings.address = settings_.address.toStdString();
+    settings.token = settings_.token.toStdString();
+    settings.tokenFile = settings_.tokenFile.toStdString();
+    settings.caFile = settings_.caFile.toStdString();
+    settings.startAutomatically = settings_.startAutomatically;
+    settings.cacheCapGb = settings_.cacheCapGb;
+    settings.cacheFolder = capture::defaultStoreRoot().string();
+    settings.light = settings_.light;
+    settings.devices = {"Automatic"};
+    return state;
+}
+
+void PluginEditor::showServer(editor::EditorState& state, const client::ServerStatus& status) {
+    state.server.text = client::chipText(status);
+    state.server.tone = toneOf(status.state);
+    if (status.state == client::ServerStatus::State::stopped)
+        state.server.button = "Start";
+    state.device = status.device;
+    state.windowMs = status.windowMs;
+}
+
+void PluginEditor::showModels(editor::EditorState& state, const client::ServerStatus& status) {
+    state.model = plugin_.instance.model();
+    if (state.model.empty())
+        state.model = status.defaultModel;
+    std::vector<std::string> names = status.stems;
+    for (const auto& model : status.models) {
+        const bool missing = model.state == client::ModelInfo::State::notDownloaded;
+        state.models.push_back({model.name, model.title, missing, missing ? sizeText(model.fileBytes) : ""});
+        if (model.name == state.model)
+            names = model.stems;
+    }
+    if (!names.empty()) {
+        state.stems.fill(false);
+        state.stems[static_cast<size_t>(Stem::residual)] = true;
+        for (const auto& name : names)
+            state.stems[static_cast<size_t>(stemFromName(name).value_or(Stem::other))] = true;
+    }
+    stems_ = state.stems;
+}
+
+void PluginEditor::showCaptures(editor::EditorState& state) {
+    const auto captures = plugin_.instance.captures.status();
+    const double rate = captures.capture.rateHz > 0 ? captures.capture.rateHz : plugin_.getSampleRate();
+    if (rate <= 0)
+        return;
+    const auto range = [rate](std::int64_t start, std::int64_t stop) {
+        return editor::TimeRange{static_cast<double>(start) / rate, static_cast<double>(stop) / rate};
+    };
+    for (const auto& piece : captures.capture.map.pieces()) {
+        if (!state.captured.empty() && state.captured.back().stop * rate >= static_cast<double>(piece.start) - 0.5)
+            state.captured.back().stop = static_cast<double>(piece.stop()) / rate;
+        else
+            state.captured.push_back(range(piece.start, piece.stop()));
+    }
+    for (const auto& extent : captures.stale)
+        state.stale.push_back(range(extent.start, extent.stop));
+    auto& progress = state.progress;
+    progress.phase = static_cast<editor::CapturePhase>(captures.phase);
+    progress.fraction = captures.fraction;
+    progress.secondsLeft = captures.remainingSeconds.value_or(0.0);
+    progress.cancelled = captures.cancelled;
+    if (!captures.recorded.empty())
+        progress.recordedFrom = static_cast<double>(captures.recorded.front().start) / rate;
+    if (!state.captured.empty())
+        progress.range = {state.captured.front().start, state.captured.back().stop};
+    for (const auto& piece : captures.capture.map.pieces())
+        state.canDrag = state.canDrag || !piece.stems.empty();
+    if (!captures.problem.empty())
+        problem_ = captures.problem;
+}
+
+/** The gravest thing that is wrong, and what its buttons do. */
+std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatus& status) {
+    using State = client::ServerStatus::State;
+    const auto reason = status.problem ? status.problem->message : std::string();
+    buttons_ = [this](int) { plugin_.instance.tryNow(); };
+    if (status.modelMissing()) {
+        const auto model = plugin_.instance.model();
+        buttons_ = [this, model](int index) {
+            if (index == 0)
+                getModel(model);
+            else
+                setModel({});
+        };
+        return editor::errors::modelMissing(model, "");
+    }
+    if (status.state == State::lost) {
+        buttons_ = [this](int index) { index == 0 ? plugin_.instance.tryNow() : plugin_.instance.restartServer(); };
+        const auto at = juce::Time(std::chrono::duration_cast<std::chrono::milliseconds>(
+                                       status.lostAt.time_since_epoch()).count());
+        return editor::errors::serverLost(at.toString(false, true).toStdString(), reason);
+    }
+    if (status.problem && status.problem->reason == "REMOTE_NEEDS_TLS")
+        return editor::errors::needsTlsAndToken();
+    if (status.state == State::untrusted || status.state == State::refused)
+        return editor::errors::other("The server refuses", reason);
+    if (status.state == State::stopped && status.problem)
+        return editor::errors::other("The server did not start", reason);
+    if (const auto bounce = plugin_.instance.incompleteBounce(); bounce && plugin_.getSampleRate() > 0)
+        return editor::errors::bounceIncomplete({static_cast<double>(bounce->start) / plugin_.getSampleRate(),
+                                                 static_cast<double>(bounce->stop) / plugin_.getSampleRate()});
+    if (!problem_.empty()) {
+        buttons_ = [this](int) { problem_.clear(); };
+        return editor::errors::other("That did not work", problem_);
+    }
+    return std::nullopt;
+}
+
+void PluginEditor::errorButton(int index) {
+    problem_.clear();
+    if (buttons_)
+        buttons_(index);
+}
+
+void PluginEditor::testServer(const editor::EditorSettings& wanted, std::function<void(std::string)> answer) {
+    UserSettings settings = settings_;
+    settings.anotherComputer = wanted.anotherComputer;
+    settings.address = wanted.address;
+    settings.token = wanted.token;
+    settings.tokenFile = wanted.tokenFile;
+    settings.caFile = wanted.caFile;
+    background_ = std::jthread([this, choice = settings.server(), answer](const std::stop_token& stop) {
+        std::string text;
+        try {
+            const auto list = client::listModels(choice, stop);
+            text = "Connected. " + std::to_string(list.models.size()) + " models.";
+        } catch (const std::exception& error) {
+            text = error.what();
+        }
+        later(this, [answer, text] { answer(text); });
+    });
+}
+
+void PluginEditor::getModel(const std::string& name) {
+    background_ = std::jthread([this, choice = settings_.server(), name](const std::stop_token& stop) {
+        std::string problem;
+        try {
+            client::loadModel(choice, name, stop);
+        } catch (const std::exception& error) {
+            problem = error.what();
+        }
+        later(this, [this, problem] {
+            problem_ = problem;
+            plugin_.instance.tryNow();
+        });
+    });
+}
+
+void PluginEditor::capture() {
+    auto& captures = plugin_.instance.captures;
+    if (captures.status().phase == Captures::Phase::recording)
+        captures.finish();
+    else
+        captures.arm();
+}
+
+void PluginEditor::dropFile(const juce::File& file) {
+    plugin_.instance.captures.importFile(file.getFullPathName().toStdString());
+}
+
+std::vector<Stem> PluginEditor::stemsOfModel() {
+    std::vector<Stem> stems;
+    for (int stem = 0; stem < numStems; ++stem)
+        if (stems_[static_cast<size_t>(stem)])
+            stems.push_back(static_cast<Stem>(stem));
+    return stems;
+}
+
+void PluginEditor::exportAll(const juce::File& folder) {
+    plugin_.instance.captures.exportStems(
+        folder.getFullPathName().toStdString(), stemsOfModel(),
+        [safe = juce::Component::SafePointer<PluginEditor>(this)](const auto&, const std::string& problem) {
+            juce::MessageManager::callAsync([safe, problem] {
+                if (safe != nullptr)
+                    safe->problem_ = problem;
+            });
+        });
+}
+
+void PluginEditor::exportStem(Stem stem, std::function<void(juce::File)> written) {
+    const auto folder = juce::File::getSpecialLocation(juce::File::tempDirectory)
+                            .getChildFile("stemline-" + juce::Uuid().toString())
+                            .getFullPathName();
+    plugin_.instance.captures.exportStems(
+        folder.toStdString(), {stem},
+        [safe = juce::Component::SafePointer<PluginEditor>(this), written](const auto& files, const std::string& problem) {
+            const juce::File file = files.empty() ? juce::File() : juce::File(juce::String(files.front().string()));
+            juce::MessageManager::callAsync([safe, written, file, problem] {
+                if (safe == nullptr)
+                    return;
+                safe->problem_ = problem;
+                written(file);
+            });
+        });
+}
+
+bool PluginEditor::drawWave(int lane, double firstSecond, double secondsPerPixel,
+                            std::span<editor::WaveBucket> pixels) {
+    const double rate = plugin_.getSampleRate();
+    if (rate <= 0)
+        return false;
+    const double first = firstSecond * rate, width = secondsPerPixel * rate;
+    std::vector<capture::Bucket> drawn(pixels.size());
+    const auto stem = lane < 0 ? std::nullopt : std::optional(static_cast<Stem>(lane));
+    const bool captured = plugin_.parameters.mode() == Mode::captured &&
+                          plugin_.instance.captures.draw(stem, first, width, drawn);
+    for (size_t pixel = 0; pixel < pixels.size(); ++pixel) {
+        if (captured) {
+            pixels[pixel] = {drawn[pixel].peak, drawn[pixel].rms()};
+        } else {
+            const auto heard = plugin_.activity.bucket(lane + 1, first + static_cast<double>(pixel) * width, width);
+            pixels[pixel] = {heard.peak, heard.rms};
+        }
+    }
+    return true;
+}
+
+void PluginEditor::applySettings(const editor::EditorSettings& wanted) {
+    settings_.anotherComputer = wanted.anotherComputer;
+    settings_.address = wanted.address;
+    settings_.token = wanted.token;
+    settings_.tokenFile = wanted.tokenFile;
+    settings_.caFile = wanted.caFile;
+    settings_.startAutomatically = wanted.startAutomatically;
+    settings_.cacheCapGb = wanted.cacheCapGb;
+    settings_.light = wanted.light;
+    if (!settings_.save())
+        problem_ = "The settings cannot be written to " + UserSettings::file().getFullPathName().toStdString();
+    plugin_.instance.setServer(settings_.server());
+}
+
+void PluginEditor::clearCache() {
+    try {
+        capture::CaptureStore(capture::defaultStoreRoot()).clear();
+    } catch (const std::exception& error) {
+        problem_ = error.what();
+    }
+}
+
+juce::AudioProcessorEditor* PluginProcessor::createEditor() { return new PluginEditor(*this); }
+
+} // namespace stemline

@@ -1,2 +1,51 @@
 #pragma once
-#include <juce_audio_processors/juce_audio_processors.h>
+
+#include "editor/editor.h"
+#include "processor/plugin_processor.h"
+
+namespace stemline {
+
+/** Shows a PluginProcessor: fills the editor's state from it, and carries the editor's actions out. Message thread. */
+class PluginEditor : public juce::AudioProcessorEditor, private editor::EditorActions {
+  public:
+    explicit PluginEditor(PluginProcessor&);
+
+    void resized() override;
+
+  private:
+    editor::EditorState state();
+    void showServer(editor::EditorState&, const client::ServerStatus&);
+    void showModels(editor::EditorState&, const client::ServerStatus&);
+    void showCaptures(editor::EditorState&);
+    std::optional<editor::EditorError> error(const client::ServerStatus&);
+
+    void startServer() override { plugin_.instance.tryNow(); }
+    void retryServer() override { plugin_.instance.tryNow(); }
+    void restartServer() override { plugin_.instance.restartServer(); }
+    void testServer(const editor::EditorSettings&, std::function<void(std::string)> answer) override;
+    void setModel(const std::string& name) override { plugin_.instance.setModel(name); }
+    void getModel(const std::string& name) override;
+    void capture() override;
+    void cancel() override { plugin_.instance.captures.cancel(); }
+    void updateStale() override { plugin_.instance.captures.arm(); }
+    void dropFile(const juce::File&) override;
+    void exportAll(const juce::File& folder) override;
+    void exportStem(Stem, std::function<void(juce::File)> written) override;
+    bool drawWave(int lane, double firstSecond, double secondsPerPixel, std::span<editor::WaveBucket>) override;
+    void applySettings(const editor::EditorSettings&) override;
+    void clearCache() override;
+    void errorButton(int index) override;
+
+    std::vector<Stem> stemsOfModel();
+
+    PluginProcessor& plugin_;
+    UserSettings settings_ = UserSettings::load();
+    std::string problem_;        // of the last action here, for people
+    std::function<void(int)> buttons_; // of the error that is shown
+    std::int64_t lateSeen_ = 0;
+    std::array<bool, numStems> stems_{};
+    std::jthread background_; // of actions that wait for the server
+    editor::EditorContent content_;
+};
+
+} // namespace stemline

@@ -16,7 +16,9 @@ juce::AudioProcessor::BusesProperties PluginProcessor::buses() {
 
 PluginProcessor::PluginProcessor()
     : AudioProcessor(buses()), parameterTree(*this, nullptr, "stemline", parameterLayout()),
-      instance(parameters, [this](int latency) { setLatencySamples(latency); }) {}
+      instance(parameters, [this](int latency) { setLatencySamples(latency); }) {
+    instance.setServer(UserSettings::load().server());
+}
 
 void PluginProcessor::prepareToPlay(double sampleRate, int maximumBlock) {
     channels_ = getMainBusNumInputChannels();
@@ -81,6 +83,7 @@ void PluginProcessor::renderSlice(juce::AudioBuffer<float>& buffer, int start, i
     instance.process(now, input.data(), frames, stems.data(), delayed.data());
     const auto targets = fold(parameters.gainsDb(), parameters.solos(), parameters.mutes(), parameters.mainSource());
     mixer_.process(targets, stems.data(), main.data(), frames);
+    show(now, frames, input.data(), stems.data());
 
     const auto channelsOf = [this](const Slice& slice) {
         return std::array<const float*, maxChannels>{slice[0].data(), slice[channels_ > 1 ? 1 : 0].data()};
@@ -95,6 +98,17 @@ void PluginProcessor::renderSlice(juce::AudioBuffer<float>& buffer, int start, i
     }
 }
 
+/** For the editor. What stems sound like now was the track's input one latency ago. */
+void PluginProcessor::show(const Transport& now, int frames, const float* const* input,
+                           const float* const* stems) noexcept {
+    const auto heard = now.position - instance.latency();
+    activity.add(0, now.position, now.playing, channels_, frames, input);
+    for (int stem = 0; stem < numStems; ++stem)
+        activity.add(stem + 1, heard, now.playing, channels_, frames, stems + stem * channels_);
+    playhead.store(heard, std::memory_order_relaxed);
+    playing.store(now.playing, std::memory_order_relaxed);
+}
+
 void PluginProcessor::write(juce::AudioBuffer<float>& buffer, int bus, int start, int frames,
                             const float* const* channels) {
     if (bus >= getBusCount(false))
@@ -102,6 +116,16 @@ void PluginProcessor::write(juce::AudioBuffer<float>& buffer, int bus, int start
     auto output = getBusBuffer(buffer, false, bus); // no channels where the bus is off
     for (int channel = 0; channel < output.getNumChannels(); ++channel)
         output.copyFrom(channel, start, channels[juce::jmin(channel, maxChannels - 1)], frames);
+}
+
+juce::Point<int> PluginProcessor::editorSize() const {
+    const juce::ScopedLock lock(stateLock_);
+    return project_.editorSize;
+}
+
+void PluginProcessor::setEditorSize(juce::Point<int> size) {
+    const juce::ScopedLock lock(stateLock_);
+    project_.editorSize = size;
 }
 
 void PluginProcessor::getStateInformation(juce::MemoryBlock& bytes) {

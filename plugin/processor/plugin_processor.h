@@ -1,8 +1,10 @@
 #pragma once
 
 #include "engine/mixer.h"
+#include "processor/activity.h"
 #include "processor/instance.h"
 #include "processor/plugin_state.h"
+#include "processor/user_settings.h"
 
 namespace stemline {
 
@@ -37,10 +39,18 @@ class PluginProcessor : public juce::AudioProcessor {
     const Parameters parameters{parameterTree};
     Instance instance;
 
+    // For the editor.
+    Activity activity;
+    std::atomic<std::int64_t> playhead{0}; // host position of what is heard
+    std::atomic<bool> playing{false};
+    juce::Point<int> editorSize() const;
+    void setEditorSize(juce::Point<int>);
+
   private:
     static BusesProperties buses();
     void render(juce::AudioBuffer<float>&, bool bypassed);
     void renderSlice(juce::AudioBuffer<float>&, int start, int frames, const Transport&, bool bypassed);
+    void show(const Transport&, int frames, const float* const* input, const float* const* stems) noexcept;
     void write(juce::AudioBuffer<float>&, int bus, int start, int frames, const float* const* channels);
     Transport transport() const;
 
