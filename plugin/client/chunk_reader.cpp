@@ -105,6 +105,24 @@ FrameRange ChunkReader::skip() {
     return {first, *expected_ - first};
 }
 
+FrameRange ChunkReader::skipBefore(std::int64_t frame, Clock::time_point now) {
+    FrameRange skipped;
+    const Chunk* chunk = next(now);
+    for (; chunk != nullptr && chunk->frame + chunk->frames <= frame; chunk = next(now)) {
+        if (skipped.count == 0)
+            skipped.frame = chunk->frame;
+        skipped.count = chunk->frame + chunk->frames - skipped.frame;
+        pop();
+    }
+    if (skipped.count > 0) {
+        if (current_.frames > 0)
+            current_.follows = false;
+        else
+            skipped_ = true;
+    }
+    return skipped;
+}
+
 std::int64_t ChunkReader::backlog() const { return input_.framesWritten() - popped_; }
 
 } // namespace stemline::client

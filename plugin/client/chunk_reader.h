@@ -42,10 +42,11 @@ class ChunkReader {
     /// Throws away everything that is there; the next chunk does not follow.
     FrameRange skip();
 
+    /// The same, but only of chunks that lie before `frame` as a whole.
+    FrameRange skipBefore(std::int64_t frame, Clock::time_point now);
+
     /// Frames written but not yet popped.
     std::int64_t backlog() const;
-    /// The frame behind the last one written.
-    std::int64_t end() const { return input_.framesWritten(); }
     int capacity() const { return input_.capacity(); }
 
   private:

@@ -359,9 +359,8 @@ bool LiveLink::Worker::newServerIsThere() {
 /// Without a session nobody wants the input: live it is thrown away, so that it never fills its ring. An offline host
 /// waits, so there it stays until that host has gone on without its stems.
 void LiveLink::Worker::drain() {
-    if (settings_.offline && settings_.separate && chunks_.end() > timeline_.playedUpTo())
-        return;
-    const FrameRange skipped = chunks_.skip();
+    const bool waits = settings_.offline && settings_.separate;
+    const FrameRange skipped = waits ? chunks_.skipBefore(timeline_.playedUpTo(), Clock::now()) : chunks_.skip();
     statistics_.framesSkipped += settings_.separate ? skipped.count : 0;
     timeline_.giveUp(skipped.frame, skipped.count);
 }

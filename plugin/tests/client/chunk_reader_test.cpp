@@ -111,6 +111,28 @@ TEST_CASE("what is skipped is named, staged or not, and the next chunk does not 
     CHECK(chunk->lost.count == 0);
 }
 
+TEST_CASE("of what an offline host has gone on without, only what it has played is skipped") {
+    InputStream input(1 << 14, 2);
+    ChunkReader reader(input);
+    reader.configure(256, 48000, true);
+    feed(input, 1000);
+    CHECK(reader.skipBefore(100, start).count == 0);
+    const FrameRange skipped = reader.skipBefore(600, start);
+    CHECK(skipped.frame == 0);
+    CHECK(skipped.count == 512);
+    const Chunk* chunk = reader.next(start);
+    REQUIRE(chunk != nullptr);
+    CHECK(chunk->frame == 512);
+    CHECK_FALSE(chunk->follows);
+    checkSamples(*chunk);
+    reader.pop();
+    CHECK(reader.next(start)->follows);
+    CHECK(reader.skipBefore(1000, start).count == 232);
+    feed(input, 100);
+    CHECK_FALSE(reader.next(start)->follows);
+    CHECK(reader.next(start)->lost.count == 0);
+}
+
 TEST_CASE("a chunk that holds NaN or Inf is marked") {
     for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
         InputStream input(1 << 14, 1);

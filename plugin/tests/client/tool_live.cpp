@@ -60,14 +60,14 @@ class Host {
             bus.reserve(input_.size());
     }
 
-    void play(const client::LiveLink& link, const std::atomic<bool>& quit) {
+    void play(const std::atomic<bool>& quit) {
         const std::int64_t total =
             std::max(static_cast<std::int64_t>(input_.size()) / channels_, least_) + player.latency();
         const auto began = Clock::now();
         for (std::int64_t frame = 0; frame < total && !quit; frame += block_) {
             const int frames = static_cast<int>(std::min<std::int64_t>(block_, total - frame));
             if (waits_)
-                waitForStems(link, frames);
+                waitForStems(frames);
             else
                 std::this_thread::sleep_until(began +
                                               std::chrono::duration_cast<Clock::duration>(
@@ -86,17 +86,9 @@ class Host {
     client::LiveSettings settings;
 
   private:
-    /// For the first latency's worth of frames there is nothing to wait for but that the input takes them.
-    bool hasRoom(const client::LiveLink& link) {
-        const client::LiveStatistics counts = link.status().statistics;
-        const std::int64_t waiting =
-            player.input().framesWritten() - counts.framesSent - counts.framesSkipped - player.input().lostFrames();
-        return waiting < player.input().capacity() / 2;
-    }
-
-    void waitForStems(const client::LiveLink& link, int frames) {
+    void waitForStems(int frames) {
         const auto until = Clock::now() + patience_;
-        while ((!player.readyFor(frames) || !hasRoom(link)) && Clock::now() < until)
+        while (!player.readyFor(frames) && Clock::now() < until)
             std::this_thread::sleep_for(200us);
     }
 
@@ -194,7 +186,7 @@ int live(const Options& options) {
     if (options.has("when-ready")) // what a user does: play when it is ready
         while (link.status().state < client::ServerStatus::State::ready && !quit)
             std::this_thread::sleep_for(5ms);
-    host.play(link, quit);
+    host.play(quit);
     watcher.request_stop();
     watcher.join();
     Line line("end");
