@@ -350,8 +350,10 @@ def test_many_links_share_one_connection(server: RunningServer, tmp_path: Path) 
         assert tool.finish() == 0
 
 
-class Impostor(  # type: ignore[misc]
-    server_pb2_grpc.ServerServiceServicer, live_pb2_grpc.LiveServiceServicer, models_pb2_grpc.ModelServiceServicer
+class Impostor(
+    server_pb2_grpc.ServerServiceServicer,  # type: ignore[misc]
+    live_pb2_grpc.LiveServiceServicer,  # type: ignore[misc]
+    models_pb2_grpc.ModelServiceServicer,  # type: ignore[misc]
 ):
     """A server that does not hold the token and would like to."""
 
