@@ -1,12 +1,17 @@
 # make setup   .venv with everything the Python side needs
 # make bounce  examples/ through a real server; says where the stems are
+# make plugin  the VST3 and LV2 plugin, in build/plugin          make install-plugin   puts it where hosts look
 # make test    every test          make lint   ruff and mypy          make bench   the table of ratios
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 OUT ?= build/stems
 
-.PHONY: setup bounce test lint bench clean
+PLUGIN := build/plugin
+ARTEFACTS := $(PLUGIN)/Stemline_artefacts/Release
+CONFIG := $(or $(XDG_CONFIG_HOME),$(HOME)/.config)/stemline
+
+.PHONY: setup bounce plugin install-plugin test lint bench clean
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt CMakeLists.txt $(wildcard proto/stems/v1/*.proto)
@@ -23,7 +28,22 @@ $(VENV)/.dev: $(VENV)/.ready
 bounce: setup
 	$(PY) -m pyserver bounce examples -o $(OUT) --overwrite
 
-test: $(VENV)/.dev
+plugin: $(VENV)/.ready
+	@plugin/install_dependencies.sh test
+	@mkdir -p build
+	cmake -S plugin -B $(PLUGIN) -G Ninja -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE=$(CURDIR)/$(PY) >$(PLUGIN).log 2>&1 || { cat $(PLUGIN).log; exit 1; }
+	cmake --build $(PLUGIN)
+	@echo "the plugin is $(ARTEFACTS)/VST3/Stemline.vst3"
+
+# The second line of what a DAW needs: which Python the plugin starts its server with.
+install-plugin: plugin
+	mkdir -p $(HOME)/.vst3 $(HOME)/.lv2 $(CONFIG)
+	cp -r $(ARTEFACTS)/VST3/Stemline.vst3 $(HOME)/.vst3/
+	cp -r $(ARTEFACTS)/LV2/Stemline.lv2 $(HOME)/.lv2/
+	echo $(CURDIR)/$(PY) >$(CONFIG)/python
+
+test: $(VENV)/.dev plugin
+	cd $(PLUGIN) && ctest --output-on-failure
 	$(PY) -m pytest
 
 lint: $(VENV)/.dev

@@ -19,9 +19,6 @@ add_library(stemline_juce STATIC)
 target_link_libraries(stemline_juce
   PRIVATE juce::juce_audio_processors juce::juce_gui_basics
   PUBLIC juce::juce_recommended_config_flags)
-# The test host loads VST3 bundles; only this one file has to know.
-get_target_property(processors_sources juce::juce_audio_processors INTERFACE_SOURCES)
-set_source_files_properties(${processors_sources} PROPERTIES COMPILE_DEFINITIONS JUCE_PLUGINHOST_VST3=1)
 target_compile_definitions(stemline_juce
   PUBLIC ${stemline_juce_definitions} JUCE_GLOBAL_MODULE_SETTINGS_INCLUDED=1
   INTERFACE $<TARGET_PROPERTY:stemline_juce,COMPILE_DEFINITIONS>)

@@ -16,9 +16,13 @@ foreach(part stemline_capture stemline_editor)
   endif()
 endforeach()
 
-set(stemline_formats VST3 LV2 Standalone)
+set(stemline_formats VST3 LV2)
 if(APPLE)
   list(APPEND stemline_formats AU)
+endif()
+# The standalone application wants JUCE's modules for sound cards and audio files, which Debian's JUCE cannot compile.
+if(NOT JUCE_FOUND)
+  list(APPEND stemline_formats Standalone)
 endif()
 juce_add_plugin(Stemline
   PRODUCT_NAME Stemline
@@ -35,6 +39,9 @@ juce_add_plugin(Stemline
   MICROPHONE_PERMISSION_TEXT "The standalone application separates what you play into it."
   COPY_PLUGIN_AFTER_BUILD FALSE)
 target_sources(Stemline PRIVATE processor/plugin.cpp)
+if(Standalone IN_LIST stemline_formats)
+  target_link_libraries(Stemline PRIVATE juce::juce_audio_utils)
+endif()
 target_link_libraries(Stemline PRIVATE stemline_processor)
 
 # A host may load many plugins, each with its own gRPC: nothing of ours is visible but the entry points, and what is

@@ -42,10 +42,10 @@ template <class Function> void later(juce::Component* component, Function functi
 
 PluginEditor::PluginEditor(PluginProcessor& plugin)
     : AudioProcessorEditor(plugin), plugin_(plugin), content_(plugin.parameterTree, *this, [this] { return state(); }) {
+    const auto size = plugin.editorSize(); // before the first `resized`, which notes the size
     addAndMakeVisible(content_);
     setResizable(true, true);
     setResizeLimits(720, 460, 1600, 1000);
-    const auto size = plugin.editorSize();
     setSize(size.x, size.y);
 }
 
@@ -173,7 +173,7 @@ std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatu
         return editor::errors::needsTlsAndToken();
     if (status.state == State::untrusted || status.state == State::refused)
         return editor::errors::other("The server refuses", reason);
-    if (status.state == State::stopped && status.problem)
+    if (status.state == State::stopped && status.problem && status.problem->reason != "SERVER_STOPPED")
         return editor::errors::other("The server did not start", reason);
     if (const auto bounce = plugin_.instance.incompleteBounce(); bounce && plugin_.getSampleRate() > 0)
         return editor::errors::bounceIncomplete({static_cast<double>(bounce->start) / plugin_.getSampleRate(),

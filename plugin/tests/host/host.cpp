@@ -205,7 +205,7 @@ void Host::openEditor(const juce::File& picture, double scale) {
     onMessageThread_([&] {
         editor.reset(processor_->createEditorIfNeeded());
         if (editor != nullptr) {
-            editor->addToDesktop(juce::ComponentPeer::windowHasTitleBar);
+            editor->addToDesktop(0);
             editor->setVisible(true);
         }
     });

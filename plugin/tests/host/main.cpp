@@ -7,6 +7,7 @@
 
 #include "host.h"
 #include "system_calls.h"
+#include "screen.h"
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -206,6 +207,7 @@ int main(int count, char** arguments) {
         std::cerr << "usage: stemline_host SCRIPT (- reads from standard input)\n";
         return 2;
     }
+    const Screen screen;
     juce::ScopedJuceInitialiser_GUI juce;
     auto* messages = juce::MessageManager::getInstance();
     // As in a DAW, the audio thread is not the message thread.
