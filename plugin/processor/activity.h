@@ -10,8 +10,8 @@
 
 namespace stemline {
 
-/** Meters, and the peaks of the last minutes by their place on the host's timeline. The audio thread writes, the message
-    thread reads; all of it is for the eye, so relaxed atomics that order nothing suffice. */
+/** Meters, and the peaks of the last minutes by their place on the host's timeline. The audio thread writes, the
+   message thread reads; all of it is for the eye, so relaxed atomics that order nothing suffice. */
 class Activity {
   public:
     static constexpr int numLanes = numStems + 1; // the source, then the stems

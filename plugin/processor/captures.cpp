@@ -13,8 +13,8 @@ std::string requestId(const capture::StemsRecipe& recipe) {
 }
 
 capture::StemsRecipe recipeOf(const capture::Piece& piece, const SeparationSettings& settings, int rateHz) {
-    return {piece.source,          settings.weightsSha256, settings.model, settings.refinerSteps,
-            settings.seed, rateHz, piece.channels};
+    return {piece.source, settings.weightsSha256, settings.model, settings.refinerSteps, settings.seed,
+            rateHz,       piece.channels};
 }
 
 } // namespace

@@ -18,8 +18,8 @@ struct SeparationSettings {
     std::uint64_t seed = 0;
 };
 
-/** One an instance. `turn` belongs to the control thread and may wait for the disk; `current` and `playhead` to the audio
-    thread; the rest to any other thread, and waits for nobody. */
+/** One an instance. `turn` belongs to the control thread and may wait for the disk; `current` and `playhead` to the
+   audio thread; the rest to any other thread, and waits for nobody. */
 class Captures {
   public:
     enum class Phase { idle, armed, recording, separating };
@@ -43,11 +43,12 @@ class Captures {
     /** Host's thread, no block being processed. */
     void prepare(double rate, int channels);
 
-    void arm();         // "Capture": what is played from now on is recorded, until the transport stops
-    void finish();      // or until this
-    void cancel();      // of recording: forget it; of separating: what is finished stays
+    void arm();    // "Capture": what is played from now on is recorded, until the transport stops
+    void finish(); // or until this
+    void cancel(); // of recording: forget it; of separating: what is finished stays
     void importFile(const std::filesystem::path&); // a file dropped on the editor, at the timeline's beginning
-    /** Writes the captured stems as WAV files into `folder`, on the disk thread; says when it is done, and what failed. */
+    /** Writes the captured stems as WAV files into `folder`, on the disk thread; says when it is done, and what failed.
+     */
     void exportStems(const std::filesystem::path& folder, std::vector<Stem> stems,
                      std::function<void(std::vector<std::filesystem::path>, std::string problem)> done);
 
@@ -99,14 +100,15 @@ class Captures {
     double rate_ = 0.0;
     int channels_ = 2;
 
-    mutable std::mutex mutex_; // held for moments, for the rest
+    mutable std::mutex mutex_;                         // held for moments, for the rest
     std::shared_ptr<capture::CaptureLibrary> library_; // of rate_
     Wish wish_ = Wish::none;
     std::filesystem::path dropped_;
     capture::Capture capture_;
     bool changed_ = true; // capture_ is not what was opened last
     Status shown_;
-    std::atomic<capture::CaptureLibrary*> heard_{nullptr}; // for the audio thread; changes only while no block is processed
+    std::atomic<capture::CaptureLibrary*> heard_{
+        nullptr}; // for the audio thread; changes only while no block is processed
 };
 
 } // namespace stemline

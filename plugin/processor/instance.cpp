@@ -11,7 +11,7 @@ using Clock = std::chrono::steady_clock;
 constexpr auto controlPeriod = 20ms;
 constexpr double jitterSeconds = 0.03; // the worker's polling, the way to the server and back, the host's own unrest
 constexpr int chunkFrames = 512;
-constexpr double recorderSeconds = 20.0; // the control thread may be at the disk for so long
+constexpr double recorderSeconds = 20.0;        // the control thread may be at the disk for so long
 constexpr double offlinePatienceSeconds = 30.0; // without anything coming, while a server is there
 constexpr double startPatienceSeconds = 120.0;  // while one is starting or loading its model
 
@@ -62,8 +62,8 @@ void Instance::release() {
     playing_ = false;
 }
 
-void Instance::process(const Transport& transport, const float* const* input, int frames,
-                       float* const* stems, float* const* delayed) noexcept {
+void Instance::process(const Transport& transport, const float* const* input, int frames, float* const* stems,
+                       float* const* delayed) noexcept {
     playing_.store(transport.playing, std::memory_order_relaxed);
     offline_.store(transport.offline, std::memory_order_relaxed);
     const Handle* handle = slot_.current();
@@ -92,8 +92,8 @@ void Instance::processCaptured(Playback& playback, const Transport& transport, c
     playback.captured.process(transport, captures.current(), input, frames, stems, delayed);
 }
 
-/** The first offline block after real time: the stream starts anew, so that what is rendered does not depend on what was
-    heard before. */
+/** The first offline block after real time: the stream starts anew, so that what is rendered does not depend on what
+   was heard before. */
 Playback* Instance::waitForOfflinePlayback(Playback* playback) noexcept {
     for (int tries = 0; tries < 2000 && (playback == nullptr || !playback->config.offline); ++tries) {
         std::this_thread::sleep_for(1ms);
@@ -192,8 +192,8 @@ void Instance::control(const std::stop_token& stop) {
     }
 }
 
-/** Settings take effect while the transport is stopped; only a host that begins to wait, or no longer does, is heeded at
-    once. */
+/** Settings take effect while the transport is stopped; only a host that begins to wait, or no longer does, is heeded
+   at once. */
 void Instance::keepPlayback() {
     const auto playback = newest();
     const auto config = wantedConfig();
@@ -260,8 +260,7 @@ client::LiveSettings Instance::liveSettings(const PlaybackConfig& config) const 
     settings.seed = parameters_.seed();
     settings.sampleRate = config.rate;
     settings.channels = config.channels;
-    settings.askLatency =
-        planLatency(config.latencySeconds, config.rate, config.maxBlock, jitterSeconds).askServer;
+    settings.askLatency = planLatency(config.latencySeconds, config.rate, config.maxBlock, jitterSeconds).askServer;
     settings.chunk = chunkFrames;
     settings.offline = config.offline;
     settings.separate = config.mode == Mode::live;

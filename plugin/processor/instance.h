@@ -93,7 +93,7 @@ class Instance {
     bool prepared_ = false;
     std::vector<std::shared_ptr<Playback>> made_; // each ends here, not where somebody happened to look at it last
 
-    mutable std::mutex mutex_; // held for moments only, as by the message thread
+    mutable std::mutex mutex_;           // held for moments only, as by the message thread
     std::shared_ptr<Playback> playback_; // the newest
     PlaybackConfig config_;
     std::string model_;

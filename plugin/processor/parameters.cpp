@@ -50,7 +50,8 @@ ParameterTree::ParameterLayout parameterLayout() {
     for (int stem = 0; stem < numStems; ++stem)
         outputs.add(title(static_cast<Stem>(stem)));
 
-    layout.add(setting(ids::mode, "Mode", {"Live", "Captured"}, 0), setting(ids::refinerSteps, "Refiner steps", steps, 1),
+    layout.add(setting(ids::mode, "Mode", {"Live", "Captured"}, 0),
+               setting(ids::refinerSteps, "Refiner steps", steps, 1),
                setting(ids::latencyChoice, "Live latency", latencies, defaultLatencyChoice),
                std::make_unique<juce::AudioParameterChoice>(versioned(ids::mainOutput), "Main output", outputs, 0),
                std::make_unique<juce::AudioParameterInt>(versioned(ids::seed), "Seed", 0, 9999, 0,
@@ -61,11 +62,12 @@ ParameterTree::ParameterLayout parameterLayout() {
                                 .withValueFromStringFunction(fromDecibels);
     for (int index = 0; index < numStems; ++index) {
         const auto stem = static_cast<Stem>(index);
-        layout.add(std::make_unique<juce::AudioParameterFloat>(versioned(ids::gainDb(stem)), title(stem) + " gain",
-                                                               juce::NormalisableRange<float>(minGainDb, maxGainDb, 0.1f),
-                                                               0.0f, inDecibels),
-                   std::make_unique<juce::AudioParameterBool>(versioned(ids::solo(stem)), title(stem) + " solo", false),
-                   std::make_unique<juce::AudioParameterBool>(versioned(ids::mute(stem)), title(stem) + " mute", false));
+        layout.add(
+            std::make_unique<juce::AudioParameterFloat>(versioned(ids::gainDb(stem)), title(stem) + " gain",
+                                                        juce::NormalisableRange<float>(minGainDb, maxGainDb, 0.1f),
+                                                        0.0f, inDecibels),
+            std::make_unique<juce::AudioParameterBool>(versioned(ids::solo(stem)), title(stem) + " solo", false),
+            std::make_unique<juce::AudioParameterBool>(versioned(ids::mute(stem)), title(stem) + " mute", false));
     }
     return layout;
 }

@@ -165,8 +165,8 @@ std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatu
     }
     if (status.state == State::lost) {
         buttons_ = [this](int index) { index == 0 ? plugin_.instance.tryNow() : plugin_.instance.restartServer(); };
-        const auto at = juce::Time(std::chrono::duration_cast<std::chrono::milliseconds>(
-                                       status.lostAt.time_since_epoch()).count());
+        const auto at =
+            juce::Time(std::chrono::duration_cast<std::chrono::milliseconds>(status.lostAt.time_since_epoch()).count());
         return editor::errors::serverLost(at.toString(false, true).toStdString(), reason);
     }
     if (status.problem && status.problem->reason == "REMOTE_NEEDS_TLS")
@@ -262,7 +262,8 @@ void PluginEditor::exportStem(Stem stem, std::function<void(juce::File)> written
                             .getFullPathName();
     plugin_.instance.captures.exportStems(
         folder.toStdString(), {stem},
-        [safe = juce::Component::SafePointer<PluginEditor>(this), written](const auto& files, const std::string& problem) {
+        [safe = juce::Component::SafePointer<PluginEditor>(this), written](const auto& files,
+                                                                           const std::string& problem) {
             const juce::File file = files.empty() ? juce::File() : juce::File(juce::String(files.front().string()));
             juce::MessageManager::callAsync([safe, written, file, problem] {
                 if (safe == nullptr)
@@ -281,8 +282,8 @@ bool PluginEditor::drawWave(int lane, double firstSecond, double secondsPerPixel
     const double first = firstSecond * rate, width = secondsPerPixel * rate;
     std::vector<capture::Bucket> drawn(pixels.size());
     const auto stem = lane < 0 ? std::nullopt : std::optional(static_cast<Stem>(lane));
-    const bool captured = plugin_.parameters.mode() == Mode::captured &&
-                          plugin_.instance.captures.draw(stem, first, width, drawn);
+    const bool captured =
+        plugin_.parameters.mode() == Mode::captured && plugin_.instance.captures.draw(stem, first, width, drawn);
     for (size_t pixel = 0; pixel < pixels.size(); ++pixel) {
         if (captured) {
             pixels[pixel] = {drawn[pixel].peak, drawn[pixel].rms()};

@@ -40,7 +40,7 @@ class PluginEditor : public juce::AudioProcessorEditor, private editor::EditorAc
 
     PluginProcessor& plugin_;
     UserSettings settings_ = UserSettings::load();
-    std::string problem_;        // of the last action here, for people
+    std::string problem_;              // of the last action here, for people
     std::function<void(int)> buttons_; // of the error that is shown
     std::int64_t lateSeen_ = 0;
     std::array<bool, numStems> stems_{};

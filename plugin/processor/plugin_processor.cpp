@@ -93,8 +93,7 @@ void PluginProcessor::renderSlice(juce::AudioBuffer<float>& buffer, int start, i
     for (int stem = 0; stem < numStems; ++stem) {
         const bool residual = stem == static_cast<int>(Stem::residual);
         const auto separated = channelsOf(stems_[static_cast<size_t>(stem)]);
-        write(buffer, stem + 1, start, frames,
-              bypassed ? (residual ? dry.data() : silent.data()) : separated.data());
+        write(buffer, stem + 1, start, frames, bypassed ? (residual ? dry.data() : silent.data()) : separated.data());
     }
 }
 

@@ -58,7 +58,8 @@ client::ServerChoice UserSettings::server() const {
     if (anotherComputer) {
         client::Endpoint endpoint;
         endpoint.address = address.trim().toStdString();
-        endpoint.token = (tokenFile.isNotEmpty() ? juce::File(tokenFile).loadFileAsString() : token).trim().toStdString();
+        endpoint.token =
+            (tokenFile.isNotEmpty() ? juce::File(tokenFile).loadFileAsString() : token).trim().toStdString();
         endpoint.caCertificateFile = caFile.toStdString();
         endpoint.tls = true;
         choice.remote = endpoint;

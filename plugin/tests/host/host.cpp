@@ -192,12 +192,39 @@ void Host::saveState(const juce::File& file) {
     });
 }
 
-void Host::loadState(const juce::File& file) {
+void Host::loadState(const juce::File& file, bool wrapped) {
     onMessageThread_([&] {
         juce::MemoryBlock state;
         file.loadFileAsData(state);
+        if (wrapped) { // our own bytes, in the envelope in which JUCE keeps a VST3 plugin's
+            juce::XmlElement envelope("VST3PluginState");
+            envelope.createNewChildElement("IComponent")->addTextElement(state.toBase64Encoding());
+            juce::AudioProcessor::copyXmlToBinary(envelope, state);
+        }
         processor_->setStateInformation(state.getData(), static_cast<int>(state.getSize()));
     });
+}
+
+/** Captures what is played from now on, as the editor's button does. Of a plugin in its own binary only an editor can.
+ */
+void Host::capture() { own().instance.captures.arm(); }
+
+/** Waits until what was captured is separated. */
+std::string Host::waitForCaptures(double seconds) {
+    auto& captures = own().instance.captures;
+    const auto until = Clock::now() + std::chrono::duration<double>(seconds);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+    while (Clock::now() < until && (!captures.settled() || captures.status().capture.map.empty() ||
+                                    captures.status().phase != Captures::Phase::idle))
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    std::this_thread::sleep_for(std::chrono::milliseconds(200)); // the player has it
+    return captures.status().problem;
+}
+
+PluginProcessor& Host::own() {
+    if (auto* plugin = dynamic_cast<PluginProcessor*>(processor_.get()))
+        return *plugin;
+    throw std::runtime_error("only `load direct` can do this");
 }
 
 void Host::openEditor(const juce::File& picture, double scale) {

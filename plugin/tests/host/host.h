@@ -1,7 +1,7 @@
 #pragma once
 // A host that does what it is told: any block sizes, jumps, loops, real-time and offline flips, layouts, states.
 
-#include <juce_audio_processors/juce_audio_processors.h>
+#include "processor/plugin_processor.h"
 #include <functional>
 #include <optional>
 #include <random>
@@ -20,7 +20,8 @@ class Playhead : public juce::AudioPlayHead {
     double rate = 44100.0;
 };
 
-/** Sizes of blocks: always the same, a list over and over, or random with a seed. "512", "792,232,768", "random:7:1024" */
+/** Sizes of blocks: always the same, a list over and over, or random with a seed. "512", "792,232,768", "random:7:1024"
+ */
 class BlockSizes {
   public:
     explicit BlockSizes(const std::string& text);
@@ -56,7 +57,9 @@ class Host {
     /** Runs `frames` frames; while playing, the input is what lies at the transport's position, else silence. */
     void run(std::int64_t position, bool playing, std::int64_t frames, BlockSizes sizes);
     void saveState(const juce::File&);
-    void loadState(const juce::File&);
+    void loadState(const juce::File&, bool wrapped = false);
+    void capture();
+    std::string waitForCaptures(double seconds);
     void openEditor(const juce::File& picture, double scale);
     void record(bool on);
     void writeRecording(const juce::File&);
@@ -66,6 +69,7 @@ class Host {
     Timing timing;
 
   private:
+    PluginProcessor& own();
     void process(juce::AudioBuffer<float>&);
 
     OnMessageThread onMessageThread_;

@@ -2,12 +2,12 @@
 //
 //   load PATH|direct · unload · layout 1|2 [BUS,BUS off] · prepare RATE MAXBLOCK · param NAME = TEXT · show NAME
 //   input FILE.wav · play POSITION FRAMES SIZES · idle FRAMES SIZES · pace|offline|bypass|watch on|off
-//   record on · write FILE.wav · save FILE · open FILE · fuzz FILES.. · editor FILE.png SCALE · latency · buses · timing
-//   resources · sleep SECONDS · syscalls FRAMES SIZES
+//   record on · write FILE.wav · save FILE · open FILE · transfer FILE · capture · settle SECONDS · fuzz FILES.. ·
+//   editor FILE.png SCALE · latency · buses · timing resources · sleep SECONDS · syscalls FRAMES SIZES
 
 #include "host.h"
-#include "system_calls.h"
 #include "screen.h"
+#include "system_calls.h"
 #include <fstream>
 #include <iostream>
 #include <map>
@@ -61,7 +61,8 @@ void sayResources() {
 
 class Script {
   public:
-    explicit Script(Host::OnMessageThread onMessageThread) : onMessageThread_(onMessageThread), host_(onMessageThread) {}
+    explicit Script(Host::OnMessageThread onMessageThread)
+        : onMessageThread_(onMessageThread), host_(onMessageThread) {}
 
     void execute(const std::string& line) {
         std::istringstream words(line);
@@ -169,6 +170,9 @@ class Script {
         {"write", [this](Words& w) { host_.writeRecording(file(w)); }},
         {"save", [this](Words& w) { host_.saveState(file(w)); }},
         {"open", [this](Words& w) { host_.loadState(file(w)); }},
+        {"transfer", [this](Words& w) { host_.loadState(file(w), true); }}, // a state that was saved by `load direct`
+        {"capture", [this](Words&) { host_.capture(); }},
+        {"settle", [this](Words& w) { say("problem", juce::String(host_.waitForCaptures(take<double>(w)))); }},
         {"fuzz", [this](Words& w) { fuzz(w); }},
         {"editor",
          [this](Words& w) {
@@ -179,8 +183,7 @@ class Script {
         {"buses", [this](Words&) { sayBuses(); }},
         {"timing", [this](Words&) { sayTiming(); }},
         {"resources", [](Words&) { sayResources(); }},
-        {"sleep",
-         [](Words& w) { std::this_thread::sleep_for(std::chrono::duration<double>(take<double>(w))); }},
+        {"sleep", [](Words& w) { std::this_thread::sleep_for(std::chrono::duration<double>(take<double>(w))); }},
         {"syscalls", [this](Words& w) { systemCalls(w); }},
     };
 };

@@ -36,8 +36,8 @@ void forbidSystemCalls() {
     sock_filter code[count + 3];
     code[0] = BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr));
     for (unsigned char index = 0; index < count; ++index)
-        code[index + 1] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[index],
-                                   static_cast<unsigned char>(count - index), 0);
+        code[index + 1] =
+            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, allowed[index], static_cast<unsigned char>(count - index), 0);
     code[count + 1] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP);
     code[count + 2] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     sock_fprog program{count + 3, code};

@@ -1,0 +1,145 @@
+"""The plugin's real binary in real hosts, with a real server and the shipped model: the stems of a bounce, in time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from plugin_support import BUSES, STEMS, Audio, bundle, host_environment, read_buses, run_host, write_song
+from service_support import RunningServer, running_server
+
+ROOT = Path(__file__).parent.parent
+RATE = 44100
+SECONDS = 6
+WHOLE_WINDOWS_S = 12.0  # the latency at which a bounce's windows fit into a stream
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    folder = tmp_path_factory.mktemp("daw")
+    (folder / "no-other-models").mkdir()
+    with running_server(folder / "home", folder / "no-other-models") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def song_NC() -> Audio:
+    audio_NC, rate = soundfile.read(ROOT / "examples" / "stemline_demo.flac", dtype="float32", always_2d=True)
+    assert rate == RATE
+    return audio_NC[5 * RATE : (5 + SECONDS) * RATE]
+
+
+@pytest.fixture(scope="module")
+def bounced(server: RunningServer, song_NC: Audio, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Audio]:
+    """What `pyserver bounce` makes of the song, by bus; a stem that the model does not have is silent."""
+    folder = tmp_path_factory.mktemp("bounced")
+    song = write_song(folder / "song.wav", song_NC, RATE)
+    command = [sys.executable, "-m", "pyserver", "bounce", str(song), "-o", str(folder), "--steps", "1"]
+    subprocess.run(command, env=os.environ | {"STEMLINE_HOME": str(server.home)}, check=True, capture_output=True)
+    stems = {}
+    for stem in STEMS:
+        path = folder / "song" / f"{stem}.wav"
+        stems[stem.capitalize()] = (
+            soundfile.read(path, dtype="float32", always_2d=True)[0] if path.exists() else np.zeros_like(song_NC)
+        )
+    return stems
+
+
+def render(host: str, server: RunningServer, folder: Path, *options: object) -> tuple[Path, int]:
+    out = folder / f"{host}.wav"
+    command = [sys.executable, str(ROOT / "tests" / "daw_scripts.py"), host, str(bundle())]
+    command += [str(folder / "song.wav"), str(out), str(RATE), *map(str, options)]
+    done = subprocess.run(
+        command, env=host_environment(server.home), capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return out, int(done.stdout.split()[-1])
+
+
+def assert_bounced(buses: dict[str, Audio], bounced: dict[str, Audio], song_NC: Audio, latency: int) -> None:
+    heard = slice(latency, latency + len(song_NC))
+    for bus in BUSES[1:]:
+        assert np.array_equal(buses[bus][heard], bounced[bus]), f"{bus} is not the bounce's"
+    assert np.abs(buses["Main"][heard] - song_NC).max() < 1e-6
+
+
+@pytest.mark.parametrize("block", [64, 512, 2048])
+def test_dawdreamer_renders_the_stems_of_a_bounce(
+    server: RunningServer, bounced: dict[str, Audio], song_NC: Audio, tmp_path: Path, block: int
+) -> None:
+    write_song(tmp_path / "song.wav", song_NC, RATE)
+    seconds = SECONDS + WHOLE_WINDOWS_S + 0.1
+    out, _ = render("dawdreamer", server, tmp_path, block, seconds, "Live latency=1.0")
+    assert_bounced(read_buses(out), bounced, song_NC, round(WHOLE_WINDOWS_S * RATE))
+
+
+def test_pedalboard_compensates_the_latency(server: RunningServer, song_NC: Audio, tmp_path: Path) -> None:
+    """pedalboard gives one bus, and takes the latency away itself."""
+    write_song(tmp_path / "song.wav", song_NC, RATE)
+    out, latency = render("pedalboard", server, tmp_path, 512, SECONDS + 3.5)
+    assert latency == 3 * RATE
+    main_NC = soundfile.read(out, dtype="float32", always_2d=True)[0]
+    assert np.abs(main_NC[: len(song_NC)] - song_NC).max() < 1e-6
+
+
+def test_captured_stems_are_those_of_a_bounce_here_and_in_another_host(
+    server: RunningServer, bounced: dict[str, Audio], song_NC: Audio, tmp_path: Path
+) -> None:
+    write_song(tmp_path / "song.wav", song_NC, RATE)
+    capture = f"""
+        load direct
+        param Mode = Captured
+        prepare {RATE} 512
+        input song.wav
+        latency
+        capture
+        sleep 0.5
+        play 0 {len(song_NC)} 512
+        idle 4096 512
+        settle 200
+        offline on
+        record on
+        play 0 {len(song_NC)} random:3:900
+        write here.wav
+        save project.state
+    """
+    elsewhere = f"""
+        load {bundle()}
+        transfer project.state
+        prepare {RATE} 512
+        input song.wav
+        show Mode
+        offline on
+        record on
+        play 0 {len(song_NC)} 512
+        write there.wav
+    """
+    said = run_host(capture, server.home, tmp_path)
+    assert said["latency"] == 0
+    assert said["problem"] == ""
+    assert_bounced(read_buses(tmp_path / "here.wav"), bounced, song_NC, 0)
+
+    assert run_host(elsewhere, server.home, tmp_path)["value"] == "Captured"
+    assert_bounced(read_buses(tmp_path / "there.wav"), bounced, song_NC, 0)
+
+
+def test_a_store_that_was_emptied_is_filled_again_where_the_source_is_left(
+    server: RunningServer, bounced: dict[str, Audio], song_NC: Audio, tmp_path: Path
+) -> None:
+    write_song(tmp_path / "song.wav", song_NC, RATE)
+    setting_up = f"load direct\nparam Mode = Captured\nprepare {RATE} 512\ninput song.wav\ncapture\nsleep 0.5\n"
+    playing = f"play 0 {len(song_NC)} 512\nidle 4096 512\nsettle 200\nsave project.state\n"
+    run_host(setting_up + playing, server.home, tmp_path)
+    stems = [path for path in server.home.rglob("captures/stems/*") if path.is_dir()]
+    assert stems
+    for folder in stems:
+        for file in folder.iterdir():
+            file.unlink()
+        folder.rmdir()
+    again = f"load direct\nopen project.state\nprepare {RATE} 512\ninput song.wav\noffline on\nrecord on\n"
+    run_host(again + f"play 0 {len(song_NC)} 512\nwrite again.wav\n", server.home, tmp_path)
+    assert_bounced(read_buses(tmp_path / "again.wav"), bounced, song_NC, 0)
