@@ -20,19 +20,22 @@ class BottomBar final : public juce::Component {
     void paint(juce::Graphics&) override;
     /** The next longer choice. */
     void longerLatency();
+    void setSettingsOpen(bool open) { settings_.setLit(open); }
 
   private:
+    /** Two lines. */
     class Label final : public juce::Component, public juce::SettableTooltipClient {
       public:
-        Label(const juce::String& id, const LookAndFeel&, juce::Justification);
-        void show(const juce::String&, Token);
+        enum class Strong { upper, lower };
+        Label(const juce::String& id, const LookAndFeel&, Strong);
+        void show(const juce::String& upper, const juce::String& lower, Token strong);
         void paint(juce::Graphics&) override;
 
       private:
         const LookAndFeel& look_;
-        const juce::Justification justification_;
-        juce::String text_;
-        Token colour_ = Token::mid;
+        const Strong strong_;
+        juce::String upper_, lower_;
+        Token colour_ = Token::hi;
     };
     class ProgressBar final : public juce::Component {
       public:
@@ -51,7 +54,7 @@ class BottomBar final : public juce::Component {
     Boxes boxes_;
     juce::RangedAudioParameter& latencyParameter_;
     double rate_ = -1;
-    bool cancels_ = false;
+    bool cancels_ = false, captured_ = false;
     DropDown latency_;
     Label text_, late_;
     ProgressBar progress_;

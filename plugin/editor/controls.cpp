@@ -47,12 +47,20 @@ void PushButton::setShown(const juce::String& shown, bool iconOnly) {
     repaint();
 }
 
+void PushButton::setLit(bool lit) {
+    if (std::exchange(lit_, lit) != lit)
+        repaint();
+}
+
 void PushButton::paintButton(juce::Graphics& g, bool hover, bool down) {
     const auto area = getLocalBounds().toFloat();
     auto colour = look_.textColour(isEnabled());
-    if (kind_ == Kind::primary && isEnabled()) {
+    if ((kind_ == Kind::primary || lit_) && isEnabled()) {
         const auto on = look_.theme[Token::on];
-        g.setColour(down ? on.withMultipliedAlpha(0.8f) : hover ? on.withMultipliedAlpha(0.9f) : on);
+        const auto away = look_.theme[Token::ink];
+        g.setColour(down    ? on.interpolatedWith(away, 0.2f)
+                    : hover ? on.interpolatedWith(away.contrasting(), 0.5f)
+                            : on);
         g.fillRoundedRectangle(area, radius_);
         colour = look_.theme[Token::ink];
     } else if (kind_ != Kind::quiet || hover || down) {
@@ -60,14 +68,13 @@ void PushButton::paintButton(juce::Graphics& g, bool hover, bool down) {
     }
     auto label = area.reduced(8, 0);
     if (!icon_.isEmpty()) {
-        const float width = iconOnly_ ? 0 : 6 + widthOf(text_, font(13));
-        auto box = area.withSizeKeepingCentre(16 + width, 16);
-        drawIcon(g, icon_, box.removeFromLeft(16), colour);
-        label = box.withTrimmedLeft(6).withY(area.getY()).withHeight(area.getHeight());
+        const float width = iconOnly_ ? 0 : 9 + widthOf(text_, font(13, Weight::medium));
+        auto box = area.withSizeKeepingCentre(18 + width, 18);
+        drawIcon(g, icon_, box.removeFromLeft(18), colour);
+        label = box.withTrimmedLeft(9).expanded(1, 0).withY(area.getY()).withHeight(area.getHeight());
     }
     if (!iconOnly_)
-        drawLine(g, text_, label, font(13, kind_ == Kind::primary ? Weight::medium : Weight::regular), colour,
-                 juce::Justification::horizontallyCentred);
+        drawLine(g, text_, label, font(13, Weight::medium), colour, juce::Justification::horizontallyCentred);
 }
 
 bool PushButton::keyPressed(const juce::KeyPress& key) {
@@ -92,8 +99,8 @@ void LaneToggle::paintButton(juce::Graphics& g, bool hover, bool down) {
     } else {
         look_.drawControl(g, area, {isEnabled(), hover, down}, 5);
     }
-    const auto colour = lit ? look_.theme[Token::ink] : isEnabled() ? look_.theme[Token::mid] : look_.theme[Token::off];
-    drawLine(g, getName(), area, font(12, Weight::medium), colour, juce::Justification::horizontallyCentred);
+    const auto colour = lit ? look_.theme[Token::ink] : isEnabled() ? look_.theme[Token::hi] : look_.theme[Token::off];
+    drawLine(g, getName(), area, font(13, Weight::medium), colour, juce::Justification::horizontallyCentred);
 }
 
 void LaneToggle::clicked(const juce::ModifierKeys& modifiers) {
@@ -114,28 +121,58 @@ bool LaneToggle::keyPressed(const juce::KeyPress& key) {
     return triggeredBySpace(*this, key) || juce::Button::keyPressed(key);
 }
 
-ChoiceSwitch::ChoiceSwitch(const juce::String& id, const LookAndFeel& look, juce::RangedAudioParameter& parameter)
-    : look_(look), parameter_(parameter), choices_(parameter.getAllValueStrings()),
-      attachment_(parameter, [this](float value) {
-          chosen_ = juce::roundToInt(value);
-          repaint();
-          if (auto* handler = getAccessibilityHandler())
-              handler->notifyAccessibilityEvent(juce::AccessibilityEvent::valueChanged);
-      }) {
+ChoiceSwitch::ChoiceSwitch(const juce::String& id, const LookAndFeel& look, const juce::StringArray& choices)
+    : look_(look), choices_(choices) {
     setComponentID(id);
     setMouseClickGrabsKeyboardFocus(false);
     setWantsKeyboardFocus(true);
-    attachment_.sendInitialUpdate();
+}
+
+ChoiceSwitch::ChoiceSwitch(const juce::String& id, const LookAndFeel& look, juce::RangedAudioParameter& parameter)
+    : ChoiceSwitch(id, look, parameter.getAllValueStrings()) {
+    parameter_ = &parameter;
+    attachment_ =
+        std::make_unique<juce::ParameterAttachment>(parameter, [this](float value) { show(juce::roundToInt(value)); });
+    attachment_->sendInitialUpdate();
+}
+
+void ChoiceSwitch::show(int choice) {
+    if (std::exchange(chosen_, choice) == choice)
+        return;
+    repaint();
+    if (auto* handler = getAccessibilityHandler())
+        handler->notifyAccessibilityEvent(juce::AccessibilityEvent::valueChanged);
 }
 
 void ChoiceSwitch::choose(int choice) {
-    if (isEnabled() && choice >= 0 && choice < choices_.size() && choice != chosen_)
-        attachment_.setValueAsCompleteGesture(static_cast<float>(choice));
+    if (!isEnabled() || choice < 0 || choice >= choices_.size() || choice == chosen_)
+        return;
+    if (attachment_ != nullptr)
+        return attachment_->setValueAsCompleteGesture(static_cast<float>(choice));
+    show(choice);
+    if (onChoose)
+        onChoose(choice);
 }
 
-int ChoiceSwitch::at(float x) const {
-    return juce::jlimit(0, choices_.size() - 1,
-                        static_cast<int>(x * static_cast<float>(choices_.size()) / static_cast<float>(getWidth())));
+/** Longer texts get more room, but only half as much as they are longer. */
+juce::Rectangle<float> ChoiceSwitch::cell(int choice) const {
+    const auto type = font(13, Weight::medium);
+    float texts = 0, before = 0;
+    for (int index = 0; index < choices_.size(); ++index) {
+        const float half = widthOf(choices_[index], type) / 2;
+        texts += half;
+        before += index < choice ? half : 0;
+    }
+    const float padding = (static_cast<float>(getWidth()) - texts) / static_cast<float>(choices_.size());
+    return {before + padding * static_cast<float>(choice), 0, widthOf(choices_[choice], type) / 2 + padding,
+            static_cast<float>(getHeight())};
+}
+
+int ChoiceSwitch::at(juce::Point<float> point) const {
+    for (int choice = 0; choice < choices_.size(); ++choice)
+        if (point.x < cell(choice).getRight())
+            return choice;
+    return choices_.size() - 1;
 }
 
 void ChoiceSwitch::paint(juce::Graphics& g) {
@@ -145,29 +182,28 @@ void ChoiceSwitch::paint(juce::Graphics& g) {
     g.fillRoundedRectangle(area, cornerRadius);
     g.setColour(theme[isEnabled() ? Token::edge : Token::line]);
     g.drawRoundedRectangle(area.reduced(0.5f), cornerRadius - 0.5f, 1);
-    const float each = (area.getWidth() - 4) / static_cast<float>(choices_.size());
     for (int choice = 0; choice < choices_.size(); ++choice) {
-        const juce::Rectangle<float> segment(2 + each * static_cast<float>(choice), 2, each, area.getHeight() - 4);
+        const auto segment = cell(choice).reduced(3);
         const bool selected = choice == chosen_;
         if (selected || (choice == hovered_ && isEnabled())) {
             g.setColour(theme[!selected ? Token::hover : isEnabled() ? Token::on : Token::line]);
             g.fillRoundedRectangle(segment, 4);
         }
-        const auto colour = !isEnabled() ? theme[Token::off] : theme[selected ? Token::ink : Token::mid];
-        drawLine(g, choices_[choice], segment, font(13, selected ? Weight::medium : Weight::regular), colour,
+        const auto colour = !isEnabled() ? theme[Token::off] : theme[selected ? Token::ink : Token::hi];
+        drawLine(g, choices_[choice], segment.expanded(3, 0), font(13, Weight::medium), colour,
                  juce::Justification::horizontallyCentred);
     }
 }
 
 void ChoiceSwitch::mouseDown(const juce::MouseEvent& event) {
-    if (event.mods.isRightButtonDown())
-        showHostMenu(*this, parameter_);
+    if (event.mods.isRightButtonDown() && parameter_ != nullptr)
+        showHostMenu(*this, *parameter_);
     else
-        choose(at(event.position.x));
+        choose(at(event.position));
 }
 
 void ChoiceSwitch::mouseMove(const juce::MouseEvent& event) {
-    hovered_ = at(event.position.x);
+    hovered_ = at(event.position);
     repaint();
 }
 

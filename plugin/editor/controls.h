@@ -14,6 +14,10 @@ void drawIcon(juce::Graphics&, const juce::Path&, juce::Rectangle<float>, juce::
 juce::Path gearIcon();
 juce::Path exportIcon();
 juce::Path closeIcon();
+juce::Path arrowIcon(); // to the right
+juce::Path dragIcon();  // up and to the right
+juce::Path downloadIcon();
+juce::Path warningIcon();
 
 /** A push button: text, or an icon, or both. */
 class PushButton : public juce::Button {
@@ -26,6 +30,7 @@ class PushButton : public juce::Button {
     void setKind(Kind);
     void setShown(const juce::String& text, bool iconOnly);
     void setRadius(float radius) { radius_ = radius; }
+    void setLit(bool);
 
     void paintButton(juce::Graphics&, bool hover, bool down) override;
     bool keyPressed(const juce::KeyPress&) override;
@@ -35,7 +40,7 @@ class PushButton : public juce::Button {
     Kind kind_;
     juce::String text_;
     juce::Path icon_;
-    bool iconOnly_ = false;
+    bool iconOnly_ = false, lit_ = false;
     float radius_ = cornerRadius;
 };
 
@@ -59,14 +64,23 @@ class LaneToggle final : public juce::Button {
     juce::ButtonParameterAttachment attachment_;
 };
 
-/** A parameter's choices side by side. */
-class ChoiceSwitch final : public juce::Component, public juce::SettableTooltipClient {
+/** Where the focus ring goes, where that is not around the whole control. In the control's coordinates. */
+struct FocusBox {
+    virtual ~FocusBox() = default;
+    virtual juce::Rectangle<int> focusBox() const = 0;
+};
+
+/** Choices side by side: a parameter's, or any. */
+class ChoiceSwitch final : public juce::Component, public juce::SettableTooltipClient, public FocusBox {
   public:
     ChoiceSwitch(const juce::String& id, const LookAndFeel&, juce::RangedAudioParameter&);
+    ChoiceSwitch(const juce::String& id, const LookAndFeel&, const juce::StringArray& choices);
+
+    std::function<void(int)> onChoose; // where there is no parameter
 
     int chosen() const { return chosen_; }
     void choose(int);
-    const juce::StringArray& choices() const { return choices_; }
+    void show(int);
 
     void paint(juce::Graphics&) override;
     void mouseDown(const juce::MouseEvent&) override;
@@ -74,16 +88,18 @@ class ChoiceSwitch final : public juce::Component, public juce::SettableTooltipC
     void mouseExit(const juce::MouseEvent&) override;
     bool keyPressed(const juce::KeyPress&) override;
     void enablementChanged() override { repaint(); }
+    juce::Rectangle<int> focusBox() const override { return cell(chosen_).reduced(3).toNearestInt(); }
     std::unique_ptr<juce::AccessibilityHandler> createAccessibilityHandler() override;
 
   private:
-    int at(float x) const;
+    juce::Rectangle<float> cell(int) const;
+    int at(juce::Point<float>) const;
 
     const LookAndFeel& look_;
-    juce::RangedAudioParameter& parameter_;
+    juce::RangedAudioParameter* parameter_ = nullptr;
     const juce::StringArray choices_;
     int chosen_ = 0, hovered_ = -1;
-    juce::ParameterAttachment attachment_; // last: it tells us the first value
+    std::unique_ptr<juce::ParameterAttachment> attachment_; // last: it tells us the first value
 };
 
 /** A drop-down; of a parameter's choices, or of what it is given. */
@@ -92,7 +108,8 @@ class DropDown : public juce::ComboBox {
     DropDown(const juce::String& id, const LookAndFeel&);
     DropDown(const juce::String& id, const LookAndFeel&, juce::RangedAudioParameter&);
 
-    std::function<juce::String()> onShow; // what the closed box says, where that is not the item's text
+    juce::String label;                   // before the value
+    std::function<juce::String()> onShow; // the value, where that is not the item's text
     juce::String shownText() const { return onShow ? onShow() : getText(); }
 
     void mouseDown(const juce::MouseEvent&) override;

@@ -6,6 +6,8 @@
 #include "editor/lane.h"
 #include "editor/ruler.h"
 #include "editor/settings_sheet.h"
+#include "editor/texts.h"
+#include "editor/time_overlay.h"
 #include "editor/top_bar.h"
 #include "editor/welcome.h"
 
@@ -39,7 +41,8 @@ int digitOf(const juce::KeyPress& key) {
 struct EditorContent::Parts {
     Parts(juce::AudioProcessorValueTreeState& tree, EditorActions& does, std::function<EditorState()> asks)
         : parameters(tree), actions(does), ask(std::move(asks)), topBar(look, does, tree), banner(look),
-          ruler(look, does), welcome(look, does), bottomBar(look, does, tree), sheet(look, does), ring(look) {
+          ruler(look, does), overlay(look), welcome(look, does), bottomBar(look, does, tree), sheet(look, does),
+          ring(look) {
         for (int lane = sourceLane; lane < numStems; ++lane)
             lanes[static_cast<size_t>(lane + 1)] = std::make_unique<Lane>(lane, look, does, tree);
     }
@@ -69,6 +72,7 @@ struct EditorContent::Parts {
     std::optional<EditorError> ownError;
     int ownErrorLeft = 0;
     bool dropping = false;
+    juce::String rulerSays; // left of the ruler
     int tick = 0;
 
     TopBar topBar;
@@ -77,6 +81,7 @@ struct EditorContent::Parts {
     juce::Component lanesContent;
     juce::Viewport lanesView;
     std::array<std::unique_ptr<Lane>, numLanes> lanes;
+    TimeOverlay overlay;
     Welcome welcome;
     BottomBar bottomBar;
     SettingsSheet sheet;
@@ -98,6 +103,7 @@ EditorContent::EditorContent(juce::AudioProcessorValueTreeState& parameters, Edi
     addChildComponent(parts.banner);
     addAndMakeVisible(parts.ruler);
     addAndMakeVisible(parts.lanesView);
+    addAndMakeVisible(parts.overlay);
     addChildComponent(parts.welcome);
     addAndMakeVisible(parts.bottomBar);
     addChildComponent(parts.sheet);
@@ -122,6 +128,7 @@ EditorContent::EditorContent(juce::AudioProcessorValueTreeState& parameters, Edi
                 parts.actions.exportAll(chooser.getResult());
         });
     };
+    parts.topBar.chip().onSettings = [this] { openSettings(true); };
     parts.sheet.onClose = [this] { openSettings(false); };
     parts.tooltips = std::make_unique<juce::TooltipWindow>(this, tooltipDelayMs);
     setSize(defaultWidth, defaultHeight);
@@ -154,18 +161,24 @@ void EditorContent::refresh() {
     const int width = parts.boxes.ruler.getWidth();
     if (!parts.viewChosen && state.capturedMode && !state.captured.empty() && state.captured != before.captured)
         parts.view.show({state.captured.front().start, state.captured.back().stop}, width);
-    else if (state.playing || !parts.viewChosen)
+    else if (!state.capturedMode && state.sampleRate > 0)
+        parts.view.followLive(state.playhead, state.latencySamples / state.sampleRate, width);
+    else if (state.playing)
         parts.view.follow(state.playhead, width);
 
     parts.topBar.show(state);
     parts.banner.show(error);
     parts.ruler.show(state, parts.view);
+    parts.overlay.show(state, parts.view);
+    if (const auto text = rulerText(state); std::exchange(parts.rulerSays, text) != text)
+        repaint(0, parts.boxes.ruler.getY(), parts.boxes.ruler.getX(), parts.boxes.ruler.getHeight());
+    parts.ring.place();
     const bool anySolo = parts.anySolo();
     const bool redraw = parts.tick++ % 2 == 0; // sound grows at half the rate of playhead and meters
     int number = 0;
     for (auto* lane : parts.rows())
         lane->show(state, parts.view, number++, anySolo, redraw);
-    parts.welcome.setVisible(state.server.tone == Tone::idle && state.captured.empty() && !error);
+    parts.welcome.setVisible(isAsleep(state) && !error);
     parts.bottomBar.show(state);
     if (parts.sheet.isVisible())
         parts.sheet.show(state.settings);
@@ -175,6 +188,7 @@ void EditorContent::openSettings(bool open) {
     auto& parts = *parts_;
     parts.sheet.show(parts.state.settings);
     parts.sheet.setVisible(open);
+    parts.bottomBar.setSettingsOpen(open);
     parts.ring.place();
 }
 
@@ -188,7 +202,17 @@ void EditorContent::setTimeView(const TimeView& view) {
     refresh();
 }
 
-void EditorContent::paint(juce::Graphics& g) { g.fillAll(parts_->look.theme[Token::window]); }
+void EditorContent::paint(juce::Graphics& g) {
+    const auto& parts = *parts_;
+    const auto& theme = parts.look.theme;
+    g.fillAll(theme[Token::window]);
+    const auto row = parts.boxes.ruler.withTrimmedBottom(2);
+    const auto& lane = parts.boxes.lanes.front();
+    drawLine(g, parts.rulerSays, row.withLeft(lane.tile.getX()).withRight(row.getX() - 8), font(12), theme[Token::mid]);
+    if (!parts.boxes.compact)
+        drawLine(g, "Drag out", row.withLeft(lane.cell.getX() - 30).withRight(lane.drag.getRight() + 1), font(12),
+                 theme[Token::mid], juce::Justification::right);
+}
 
 void EditorContent::paintOverChildren(juce::Graphics& g) {
     const auto& parts = *parts_;
@@ -223,6 +247,7 @@ void EditorContent::resized() {
         rows[row]->setBounds(boxes.lanes[row].lane - boxes.lanesView.getPosition());
         rows[row]->place(boxes.lanes[row], boxes.compact);
     }
+    parts.overlay.setBounds(boxes.canvases);
     parts.welcome.place(boxes);
     parts.bottomBar.setBounds(boxes.bottomBar);
     parts.bottomBar.place(boxes);

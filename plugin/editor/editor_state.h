@@ -56,6 +56,7 @@ struct Progress {
 struct EditorError {
     std::string title, what, hear, doText;
     std::vector<std::string> buttons; // at most two; their index goes to EditorActions::errorButton
+    int primary = 0;                  // which of them is the likely one
     bool operator==(const EditorError&) const = default;
 };
 
@@ -74,6 +75,7 @@ struct EditorSettings {
     double cacheUsedGb = 0.0; // shown only
     std::string cacheFolder;
     bool light = false;
+    std::string version, serverVersion; // shown only
     bool operator==(const EditorSettings&) const = default;
 };
 
@@ -90,13 +92,15 @@ struct EditorState {
     double sampleRate = 0.0; // Hz; 0: the host has not said
     int channels = 2;
     int latencySamples = 0;  // of Live, as reported to the host
-    std::string latencyText; // instead of the one made of the numbers; empty: that one
+    std::string latencyText; // what it is made of: "0.70 s look-ahead + 0.25 s hop + 0.25 s compute"
     double windowMs = 0.0;
     int lateBlocks = 0;
 
     double playhead = 0.0; // seconds of the host's timeline
     bool playing = false;
     bool capturedMode = false;
+    bool signal = true;                     // something comes in
+    std::optional<double> lostSince;        // seconds of the timeline: since then no stems came
     std::vector<TimeRange> captured, stale; // sorted, disjoint
     Progress progress;
 

@@ -24,6 +24,8 @@ void ErrorBanner::show(const std::optional<EditorError>& error) {
         buttons[index]->setVisible(used);
         if (used) {
             buttons[index]->setShown(utf8(error->buttons[index]), false);
+            buttons[index]->setKind(static_cast<int>(index) == error->primary ? PushButton::Kind::primary
+                                                                              : PushButton::Kind::normal);
             buttons[index]->setTitle(utf8(error->buttons[index]));
         }
     }
@@ -50,17 +52,20 @@ void ErrorBanner::paint(juce::Graphics& g) {
     g.fillRoundedRectangle(area, cornerRadius);
     g.setColour(theme[Token::err]);
     g.drawRoundedRectangle(area.reduced(0.5f), cornerRadius - 0.5f, 1);
-    auto text = area.withTrimmedLeft(16).withTrimmedRight(error_->buttons.empty() ? 16.0f : 168.0f);
-    const float row = (area.getHeight() - 16) / 4;
-    text.removeFromTop(8);
-    drawLine(g, utf8(error_->title), text.removeFromTop(row), font(14, Weight::medium), theme[Token::err]);
-    const std::pair<const char*, const std::string*> lines[] = {
-        {"What happened", &error_->what}, {"What you hear", &error_->hear}, {"What to do", &error_->doText}};
-    for (const auto& [label, line] : lines) {
-        auto box = text.removeFromTop(row);
-        drawLine(g, label, box.removeFromLeft(96), font(12), theme[Token::dim]);
-        drawLine(g, utf8(*line), box, font(12), theme[Token::hi]);
-    }
+    drawIcon(g, warningIcon(), juce::Rectangle<float>(18, 18).withCentre({24, 23}), theme[Token::err]);
+    const bool narrow = getWidth() < compactBelow;
+    const float room = area.getWidth() - 42 - 164, each = room / 3, gap = narrow ? 14.0f : 52.0f;
+    const auto type = font(narrow ? 12.0f : 13.0f);
+    const auto column = [&](int index, const juce::String& title, bool first, const std::string& text) {
+        const float x = 42 + each * static_cast<float>(index), width = each - gap;
+        drawLine(g, title, juce::Rectangle<float>(x, 15, each - 4, 16), font(first ? 14.0f : 12.0f, Weight::medium),
+                 theme[first ? Token::hi : Token::mid]);
+        drawParagraph(g, utf8(text), {x, 41, width, area.getHeight() - 46}, type, theme[Token::hi],
+                      narrow ? 14.0f : 17.0f, narrow ? 4 : 3);
+    };
+    column(0, utf8(error_->title), true, error_->what);
+    column(1, "What you hear", false, error_->hear);
+    column(2, "What you can do", false, error_->doText);
 }
 
 } // namespace stemline::editor

@@ -15,7 +15,8 @@ EditorError serverLost(const std::string& at, const std::string& reason) {
             "The server stopped answering at " + at + ": " + reason + ".",
             dry + " Other stems are silent. Timing stays the same.",
             "It reconnects by itself. If it keeps failing, restart it.",
-            {"Try now", "Restart server"}};
+            {"Try now", "Restart server"},
+            1};
 }
 
 EditorError modelMissing(const std::string& model, const std::string& sizeText, MissingWhere where) {

@@ -5,7 +5,7 @@
 namespace stemline::editor {
 namespace {
 
-constexpr float thumbWidth = 10, inset = thumbWidth / 2;
+constexpr float thumbWidth = 8, inset = thumbWidth / 2;
 constexpr double fine = 0.1;
 
 } // namespace
@@ -20,6 +20,17 @@ Fader::Fader(const juce::String& id, int stem, const LookAndFeel& look, juce::Ra
     valueChanged();
 }
 
+void Fader::setDimmed(bool dimmed) {
+    if (std::exchange(dimmed_, dimmed) != dimmed)
+        repaint();
+}
+
+juce::Rectangle<int> Fader::focusBox() const {
+    return juce::Rectangle<float>(thumbWidth, 12)
+        .withCentre({thumbX(), static_cast<float>(getHeight()) / 2})
+        .toNearestInt();
+}
+
 float Fader::thumbX() const {
     return inset + static_cast<float>(faderPosition(getValue())) * (static_cast<float>(getWidth()) - 2 * inset);
 }
@@ -31,16 +42,18 @@ void Fader::paint(juce::Graphics& g) {
     const juce::Rectangle<float> track(0, centre - 2, area.getWidth(), 4);
     g.setColour(theme[Token::inset]);
     g.fillRoundedRectangle(track, 2);
-    g.setColour(isEnabled() ? theme.lane(stem_) : theme[Token::off]);
-    g.fillRoundedRectangle(track.withRight(x), 2);
+    if (isEnabled()) {
+        g.setColour(dimmed_ ? theme[Token::mid] : theme.lane(stem_));
+        g.fillRoundedRectangle(track.withRight(x), 2);
+    }
     const float zero = inset + 0.75f * (area.getWidth() - 2 * inset);
     g.setColour(theme[Token::edge]);
     g.fillRect(juce::Rectangle<float>(zero - 0.5f, centre - 6, 1, 12));
-    const juce::Rectangle<float> thumb(x - thumbWidth / 2, centre - 7, thumbWidth, 14);
+    const juce::Rectangle<float> thumb(x - thumbWidth / 2, centre - 6, thumbWidth, 12);
+    g.setColour(theme[Token::head]);
+    g.fillRoundedRectangle(thumb.expanded(1.5f), 3);
     g.setColour(theme[isEnabled() ? Token::hi : Token::off]);
-    g.fillRoundedRectangle(thumb, 3);
-    g.setColour(theme[Token::ink]);
-    g.fillRect(juce::Rectangle<float>(x - 0.5f, centre - 4, 1, 8));
+    g.fillRoundedRectangle(thumb, 2);
 }
 
 void Fader::mouseDown(const juce::MouseEvent& event) {

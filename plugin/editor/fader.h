@@ -7,9 +7,13 @@
 namespace stemline::editor {
 
 /** Drag (Shift: fine), double click for 0 dB, arrows in steps of 0.5 dB (Shift: 0.1). Values are dB. Message thread. */
-class Fader final : public juce::Slider {
+class Fader final : public juce::Slider, public FocusBox {
   public:
     Fader(const juce::String& id, int stem, const LookAndFeel&, juce::RangedAudioParameter&);
+
+    /** Of a muted stem: without its colour. */
+    void setDimmed(bool);
+    juce::Rectangle<int> focusBox() const override;
 
     void paint(juce::Graphics&) override;
     void mouseDown(const juce::MouseEvent&) override;
@@ -31,6 +35,7 @@ class Fader final : public juce::Slider {
     std::unique_ptr<ScopedDragNotification> gesture_;
     double proportion_ = 0; // where a drag is, before it is rounded to tenths
     float lastX_ = 0;
+    bool dimmed_ = false;
 };
 
 /** The gain as text; double click to type. */

@@ -1,4 +1,5 @@
 #include "editor/focus_ring.h"
+#include "editor/controls.h"
 
 namespace stemline::editor {
 
@@ -18,8 +19,9 @@ void FocusRing::place() {
     setVisible(shown);
     if (!shown)
         return;
-    setBounds(parent->getLocalArea(focused, focused->getLocalBounds()).expanded(3));
-    toFront(false);
+    const auto* special = dynamic_cast<const FocusBox*>(focused);
+    const auto box = special != nullptr ? special->focusBox() : focused->getLocalBounds();
+    setBounds(parent->getLocalArea(focused, box).expanded(3));
 }
 
 void FocusRing::paint(juce::Graphics& g) {

@@ -21,13 +21,18 @@ void DragHandle::enablementChanged() {
 
 void DragHandle::paint(juce::Graphics& g) {
     const auto area = getLocalBounds().toFloat();
-    look_.drawControl(g, area, {isEnabled(), isMouseOver(), isMouseButtonDown()});
-    g.setColour(look_.theme[isEnabled() ? Token::mid : Token::off]);
+    if (isEnabled())
+        look_.drawControl(g, area, {true, isMouseOver(), isMouseButtonDown()});
+    const auto colour = look_.theme[isEnabled() ? Token::hi : Token::off];
     const auto centre = area.getCentre();
-    for (int column = -1; column <= 1; ++column)
-        for (int row = -1; row <= 1; row += 2)
-            g.fillEllipse(juce::Rectangle<float>(3, 3).withCentre(
-                {centre.x + 6 * static_cast<float>(column), centre.y + 3 * static_cast<float>(row)}));
+    const bool narrow = getWidth() < 40;
+    drawIcon(g, dragIcon(), juce::Rectangle<float>(13, 13).withCentre({narrow ? centre.x : centre.x + 7, centre.y}),
+             colour);
+    g.setColour(colour);
+    for (int dot = 0; dot < 6 && !narrow; ++dot)
+        g.fillEllipse(juce::Rectangle<float>(2.6f, 2.6f)
+                          .withCentre({centre.x - 11.5f + 5 * static_cast<float>(dot % 2),
+                                       centre.y - 5 + 5 * static_cast<float>(dot / 2)}));
 }
 
 void DragHandle::mouseDrag(const juce::MouseEvent& event) {
@@ -113,8 +118,13 @@ void Lane::show(const EditorState& state, const TimeView& view, int number, bool
 
 void Lane::paint(juce::Graphics& g) {
     g.setColour(look_.theme[Token::head]);
-    g.fillRect(boxes_.header);
-    g.fillRect(boxes_.cell);
+    juce::Path ends;
+    const auto header = boxes_.header.toFloat(), cell = boxes_.cell.toFloat();
+    ends.addRoundedRectangle(header.getX(), header.getY(), header.getWidth(), header.getHeight(), 6, 6, true, false,
+                             true, false);
+    ends.addRoundedRectangle(cell.getX(), cell.getY(), cell.getWidth(), cell.getHeight(), 6, 6, false, true, false,
+                             true);
+    g.fillPath(ends);
 }
 
 } // namespace stemline::editor

@@ -1,4 +1,5 @@
 #include "editor/lane_canvas.h"
+#include "editor/texts.h"
 #include <cstring>
 
 namespace stemline::editor {
@@ -38,7 +39,13 @@ void LaneCanvas::show(const EditorState& state, const TimeView& view, Audible au
             all = true;
         }
     }
-    const double before = playhead_;
+    std::optional<TimeRange> pending;
+    if (const auto& progress = state.progress; progress.phase == CapturePhase::separating && lane_ >= 0)
+        pending = TimeRange{progress.range.start + progress.fraction * (progress.range.stop - progress.range.start),
+                            progress.range.stop};
+    const bool asleep = isAsleep(state);
+    all = all || pending != pending_ || asleep != asleep_ || lost_ != state.lostSince ||
+          (!state.capturedMode && playhead_ != state.playhead);
     view_ = view;
     audible_ = audible;
     live_ = !state.capturedMode;
@@ -46,12 +53,11 @@ void LaneCanvas::show(const EditorState& state, const TimeView& view, Audible au
     stale_ = state.stale;
     playhead_ = state.playhead;
     ahead_ = ahead;
-    if (all || (live_ && before != playhead_)) {
+    pending_ = pending;
+    asleep_ = asleep;
+    lost_ = state.lostSince;
+    if (all)
         repaint();
-    } else if (before != playhead_) {
-        for (const double second : {before, playhead_})
-            repaint(juce::roundToInt(view_.x(second)) - 3, 0, 7, getHeight());
-    }
 }
 
 LaneCanvas::Colours LaneCanvas::coloursAt(double second) const {
@@ -69,23 +75,42 @@ void LaneCanvas::paint(juce::Graphics& g) {
     const auto& theme = look_.theme;
     const auto area = getLocalBounds().toFloat();
     g.fillAll(theme[Token::lane]);
+    if (asleep_)
+        return paintDots(g, 8, getWidth() - 12);
     const double step = view_.step();
     g.setColour(theme[Token::grid]);
     for (double second = std::ceil(view_.first / step) * step; view_.x(second) < getWidth(); second += step)
         g.fillRect(juce::Rectangle<float>(static_cast<float>(std::round(view_.x(second))), 0, 1, area.getHeight()));
-    const auto playheadX = static_cast<float>(view_.x(playhead_));
     if (live_ && ahead_ > 0) {
         g.setColour(theme[Token::ahead]);
-        g.fillRect(area.withLeft(playheadX).withRight(static_cast<float>(view_.x(playhead_ + ahead_))));
+        g.fillRect(area.withLeft(static_cast<float>(view_.x(playhead_)))
+                       .withRight(static_cast<float>(view_.x(playhead_ + ahead_))));
     }
     if (hasSound_)
         paintWave(g);
+    if (live_ && lost_ && lane_ >= 0 && lane_ != static_cast<int>(Stem::residual))
+        paintDots(g, view_.x(*lost_) + 8, view_.x(playhead_) - 2);
+    if (pending_) {
+        const auto x = static_cast<float>(view_.x(pending_->start));
+        g.setColour(theme[Token::head].brighter(0.1f));
+        g.fillRect(area.withLeft(x).withWidth(28));
+        g.setColour(theme[Token::mid]);
+        g.fillRect(area.withLeft(x).withWidth(1.5f));
+        paintDots(g, x + 34, view_.x(pending_->stop));
+    }
     if (!live_)
         for (const auto& range : stale_)
             paintStale(g, area.withLeft(static_cast<float>(view_.x(range.start)))
                               .withRight(static_cast<float>(view_.x(range.stop))));
-    g.setColour(theme[Token::hi]);
-    g.fillRect(juce::Rectangle<float>(std::round(playheadX) - 0.5f, 0, 1.5f, area.getHeight()));
+}
+
+void LaneCanvas::paintDots(juce::Graphics& g, double fromX, double toX) const {
+    constexpr double pitch = 8;
+    const float centre = std::floor(static_cast<float>(getHeight()) / 2);
+    g.setColour(look_.theme[Token::edge]);
+    for (double x = std::ceil(fromX / pitch) * pitch; x + 2 <= juce::jmin(toX, static_cast<double>(getWidth()));
+         x += pitch)
+        g.fillRect(juce::Rectangle<float>(static_cast<float>(x), centre - 1, 2, 2));
 }
 
 void LaneCanvas::paintWave(juce::Graphics& g) const {
@@ -97,8 +122,10 @@ void LaneCanvas::paintWave(juce::Graphics& g) const {
         if (!(bucket.peak > 0))
             continue;
         const double second = view_.second(x + 0.5);
-        if (lane_ >= 0 && live_ && second > playhead_)
-            continue; // not heard yet
+        const bool notHeard = lane_ >= 0 && live_ && second > playhead_;
+        const bool notYet = pending_ && second > pending_->start && second < pending_->stop;
+        if (notHeard || notYet)
+            continue;
         const auto colours = coloursAt(second);
         const auto column = [&](float value, juce::Colour colour) {
             const float size = juce::jmax(0.5f, half * juce::jmin(1.0f, value));

@@ -26,6 +26,7 @@ class LaneCanvas final : public juce::Component {
     };
     Colours coloursAt(double second) const;
     void paintWave(juce::Graphics&) const;
+    void paintDots(juce::Graphics&, double fromX, double toX) const;
     void paintStale(juce::Graphics&, juce::Rectangle<float>) const;
 
     const LookAndFeel& look_;
@@ -35,7 +36,10 @@ class LaneCanvas final : public juce::Component {
     std::vector<WaveBucket> pixels_, drawn_;
     bool hasSound_ = false;
     bool live_ = true;
-    double playhead_ = 0, ahead_ = 0; // seconds
+    bool asleep_ = false;
+    double playhead_ = 0, ahead_ = 0;  // seconds
+    std::optional<double> lost_;       // seconds: no stems since
+    std::optional<TimeRange> pending_; // is being separated
     std::vector<TimeRange> captured_, stale_;
 };
 

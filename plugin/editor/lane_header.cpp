@@ -99,13 +99,19 @@ void LaneHeader::place(const LaneBoxes& boxes, bool compact) {
 
 void LaneHeader::show(const EditorState& state, int number) {
     meter_.show(state.meters[static_cast<size_t>(lane_ + 1)], state.channels);
-    juce::String subtitle;
-    if (lane_ < 0)
-        subtitle = state.channels == 1 ? "Mono" : "Stereo";
-    if (number == number_ && subtitle == subtitle_)
+    const bool asleep = isAsleep(state);
+    if (fader_ != nullptr) {
+        fader_->setDimmed(muted());
+        for (auto* child : {static_cast<juce::Component*>(fader_.get()), static_cast<juce::Component*>(solo_.get()),
+                            static_cast<juce::Component*>(mute_.get())})
+            child->setEnabled(!asleep);
+    }
+    const auto subtitle = lane_ < 0 ? sourceText(state) : juce::String();
+    if (number == number_ && subtitle == subtitle_ && asleep == asleep_)
         return;
     number_ = number;
     subtitle_ = subtitle;
+    asleep_ = asleep;
     if (solo_ != nullptr) {
         solo_->setTooltip("Solo (" + juce::String(number) + "). Ctrl or Cmd: this alone");
         mute_->setTooltip("Mute (Shift+" + juce::String(number) + ")");
@@ -116,17 +122,24 @@ void LaneHeader::show(const EditorState& state, int number) {
 void LaneHeader::paint(juce::Graphics& g) {
     const auto& theme = look_.theme;
     const auto tile = boxes_.tile.toFloat();
-    g.setColour(theme.lane(lane_));
-    g.fillRoundedRectangle(tile, 5);
-    if (lane_ >= 0)
-        drawLine(g, juce::String(number_), tile, font(12, Weight::medium), theme.onLane(lane_),
-                 juce::Justification::horizontallyCentred);
-    if (lane_ >= 0) {
-        drawLine(g, laneTitle(lane_), boxes_.name, font(13, Weight::medium), theme[Token::hi]);
+    if (asleep_) {
+        g.setColour(theme[Token::line]);
+        g.drawRoundedRectangle(tile.reduced(0.5f), 4.5f, 1);
     } else {
-        drawLine(g, laneTitle(lane_), boxes_.name, font(13, Weight::medium), theme[Token::hi]);
-        drawLine(g, subtitle_, boxes_.gain, font(12), theme[Token::dim]);
+        g.setColour(theme.lane(lane_));
+        g.fillRoundedRectangle(tile, 5);
     }
+    const auto onTile = asleep_ ? theme[Token::off] : theme.onLane(lane_);
+    if (lane_ < 0)
+        drawIcon(g, arrowIcon(), tile.withSizeKeepingCentre(14, 14), onTile);
+    else
+        drawLine(g, juce::String(number_), tile, font(13, Weight::medium), onTile,
+                 juce::Justification::horizontallyCentred);
+    const auto row = boxes_.name.getUnion(boxes_.value);
+    const auto name = lane_ < 0 ? row.withRight(boxes_.meter.getX() - 6) : boxes_.name;
+    drawLine(g, laneTitle(lane_), name, font(13, Weight::medium), theme[asleep_ ? Token::mid : Token::hi]);
+    if (lane_ < 0)
+        drawLine(g, subtitle_, boxes_.gain.withRight(boxes_.meter.getX() - 6), font(12), theme[Token::mid]);
 }
 
 void LaneHeader::setSolo(bool on) {

@@ -44,6 +44,7 @@ class LaneHeader final : public juce::Component {
     const int lane_;
     int number_ = 0;
     juce::String subtitle_;
+    bool asleep_ = false;
     LaneBoxes boxes_;
     std::unique_ptr<Fader> fader_;
     std::unique_ptr<GainValue> value_;

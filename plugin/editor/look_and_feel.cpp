@@ -58,8 +58,12 @@ void LookAndFeel::drawComboBox(juce::Graphics& g, int width, int height, bool do
     const bool enabled = box.isEnabled();
     drawControl(g, area, {enabled, box.isMouseOver(true), down});
     const auto* own = dynamic_cast<const DropDown*>(&box);
-    drawLine(g, own != nullptr ? own->shownText() : box.getText(), area.withTrimmedLeft(10).withTrimmedRight(26),
-             font(13), textColour(enabled));
+    auto line = area.withTrimmedLeft(10).withTrimmedRight(26);
+    if (own != nullptr && own->label.isNotEmpty()) {
+        drawLine(g, own->label, line, font(12), theme[enabled ? Token::mid : Token::off]);
+        line.removeFromLeft(widthOf(own->label, font(12)) + 8);
+    }
+    drawLine(g, own != nullptr ? own->shownText() : box.getText(), line, font(13, Weight::medium), textColour(enabled));
     drawChevron(g, {area.getRight() - 14, area.getCentreY()}, theme[enabled ? Token::mid : Token::off]);
 }
 

@@ -1,11 +1,14 @@
 #include "editor/ruler.h"
 #include "editor/texts.h"
 #include <cmath>
+#include <limits>
 
 namespace stemline::editor {
 namespace {
 
-constexpr int pillWidth = 111, pillHeight = 18;
+constexpr int pillWidth = 111, pillHeight = 18, besidePlayhead = 11;
+
+int even(double value) { return static_cast<int>(std::lrint(value)); }
 
 } // namespace
 
@@ -24,8 +27,8 @@ void Ruler::StalePill::paintButton(juce::Graphics& g, bool hover, bool down) {
     g.fillRoundedRectangle(area, 9);
     g.setColour(theme[Token::warn]);
     g.drawRoundedRectangle(area.reduced(0.5f), 8.5f, 1);
-    drawLine(g, utf8("Stale · Update"), area, font(12, Weight::medium), theme[Token::warn],
-             juce::Justification::horizontallyCentred);
+    drawIcon(g, warningIcon(), juce::Rectangle<float>(8, area.getCentreY() - 6, 12, 12), theme[Token::warn]);
+    drawLine(g, utf8("Stale · Update"), area.withTrimmedLeft(24), font(12, Weight::medium), theme[Token::hi]);
 }
 
 Ruler::Ruler(const LookAndFeel& look, EditorActions& actions) : look_(look), pill_(look) {
@@ -35,12 +38,20 @@ Ruler::Ruler(const LookAndFeel& look, EditorActions& actions) : look_(look), pil
 }
 
 void Ruler::show(const EditorState& state, const TimeView& view) {
-    const auto text = rulerText(state);
-    const bool changed = text != text_ || view != view_ || state.captured != captured_ || state.stale != stale_ ||
+    const double ahead = state.capturedMode || state.sampleRate <= 0 ? 0 : state.latencySamples / state.sampleRate;
+    const auto& progress = state.progress;
+    const double separatedTo =
+        progress.phase != CapturePhase::separating
+            ? std::numeric_limits<double>::max()
+            : progress.range.start + progress.fraction * (progress.range.stop - progress.range.start);
+    const bool changed = isAsleep(state) != asleep_ || ahead != ahead_ || separatedTo != separatedTo_ ||
+                         view != view_ || state.captured != captured_ || state.stale != stale_ ||
                          live_ == state.capturedMode;
     if (!changed && state.playhead == playhead_)
         return;
-    text_ = text;
+    asleep_ = isAsleep(state);
+    ahead_ = ahead;
+    separatedTo_ = separatedTo;
     view_ = view;
     captured_ = state.captured;
     stale_ = state.stale;
@@ -59,38 +70,62 @@ void Ruler::placePill() {
         return;
     const auto& range = stale_.front();
     const int centre = juce::roundToInt(view_.x((range.start + range.stop) / 2));
-    const int x = juce::jlimit(0, juce::jmax(0, getWidth() - pillWidth), centre - pillWidth / 2);
+    int x = juce::jlimit(0, juce::jmax(0, getWidth() - pillWidth),
+                         even(view_.x((range.start + range.stop) / 2) - pillWidth / 2.0));
+    // Beside the playhead, not over it.
+    const int playhead = even(view_.x(playhead_));
+    if (playhead > x - besidePlayhead && playhead < x + pillWidth + besidePlayhead)
+        x = playhead <= centre ? playhead + besidePlayhead : playhead - besidePlayhead - pillWidth;
     pill_.setBounds(x, 1, pillWidth, pillHeight);
 }
 
 void Ruler::paint(juce::Graphics& g) {
     const auto& theme = look_.theme;
-    const float height = static_cast<float>(getHeight());
+    const float height = static_cast<float>(getHeight()), bottom = height - 1;
+    if (asleep_)
+        return;
     const double step = view_.step();
-    for (double second = std::ceil(view_.first / step) * step; view_.x(second) < getWidth(); second += step) {
+    for (double second = std::ceil(view_.first / step - 1e-9) * step; view_.x(second) < getWidth() - 24;
+         second += step) {
+        if (live_ && second > playhead_ - step / 2)
+            break; // there the latency is
         const auto x = static_cast<float>(std::round(view_.x(second)));
-        g.setColour(theme[Token::line]);
-        g.fillRect(juce::Rectangle<float>(x, height - 6, 1, 6));
-        drawLine(g, timeText(second), juce::Rectangle<float>(x + 4, 0, 60, height), font(12), theme[Token::dim]);
+        g.setColour(theme[Token::edge]);
+        g.fillRect(juce::Rectangle<float>(x, 6, 1, height - 10));
+        drawLine(g, timeText(second), juce::Rectangle<float>(x + 4, 0, 60, height - 2), font(12), theme[Token::mid]);
     }
+    const auto bar = [&](TimeRange range, Token colour) {
+        if (range.stop <= range.start)
+            return;
+        g.setColour(theme[colour]);
+        g.fillRoundedRectangle(
+            juce::Rectangle<float>::leftTopRightBottom(static_cast<float>(view_.x(range.start)), bottom - 3,
+                                                       static_cast<float>(view_.x(range.stop)), bottom),
+            1);
+    };
     if (!live_) {
-        g.setColour(theme[Token::on]);
-        for (const auto& range : captured_)
-            g.fillRect(juce::Rectangle<float>::leftTopRightBottom(static_cast<float>(view_.x(range.start)), height - 3,
-                                                                  static_cast<float>(view_.x(range.stop)), height));
-        g.setColour(theme[Token::warn]);
+        for (const auto& range : captured_) {
+            bar(range, Token::edge);
+            bar({range.start, std::min(range.stop, separatedTo_)}, Token::mid);
+        }
         for (const auto& range : stale_)
-            g.fillRect(juce::Rectangle<float>::leftTopRightBottom(static_cast<float>(view_.x(range.start)), height - 3,
-                                                                  static_cast<float>(view_.x(range.stop)), height));
+            bar(range, Token::warn);
     }
-    const float width = widthOf(text_, font(12, Weight::medium)) + 12;
-    const juce::Rectangle<float> box(static_cast<float>(getWidth()) - width, 0, width, height - 4);
-    g.setColour(theme[Token::window]);
-    g.fillRect(box);
-    drawLine(g, text_, box.reduced(6, 0), font(12, Weight::medium), theme[Token::mid], juce::Justification::right);
     const auto x = static_cast<float>(view_.x(playhead_));
+    if (live_ && ahead_ > 0) {
+        const auto end = static_cast<float>(view_.x(playhead_ + ahead_));
+        drawLine(g, juce::String(ahead_, 2).trimCharactersAtEnd("0").trimCharactersAtEnd(".") + " s",
+                 juce::Rectangle<float>(x + 8, 0, juce::jmax(40.0f, end - x - 8), height - 2), font(12, Weight::medium),
+                 theme[Token::hi], juce::Justification::horizontallyCentred);
+        g.setColour(theme[Token::mid]);
+        g.drawArrow({x + 9, bottom - 2, end, bottom - 2}, 1, 6, 5);
+    }
     juce::Path head;
-    head.addTriangle(x - 5, height - 7, x + 5, height - 7, x, height);
+    head.startNewSubPath(x - 6, height - 13);
+    for (const auto& point : {juce::Point<float>(x + 6, height - 13), juce::Point<float>(x + 6, height - 6),
+                              juce::Point<float>(x, height - 0.5f), juce::Point<float>(x - 6, height - 6)})
+        head.lineTo(point);
+    head.closeSubPath();
     g.setColour(theme[Token::hi]);
     g.fillPath(head);
 }

@@ -29,8 +29,8 @@ class Ruler final : public juce::Component, public juce::SettableTooltipClient {
 
     const LookAndFeel& look_;
     TimeView view_;
-    juce::String text_;
-    double playhead_ = 0;
+    double playhead_ = 0, ahead_ = 0, separatedTo_ = 0;
+    bool asleep_ = false;
     std::vector<TimeRange> captured_, stale_;
     bool live_ = true;
     StalePill pill_;

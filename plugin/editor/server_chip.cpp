@@ -11,7 +11,7 @@ Token colourOf(Tone tone) {
     case Tone::ok:
         return Token::ok;
     case Tone::busy:
-        return Token::focus;
+        return Token::ok;
     case Tone::warn:
         return Token::warn;
     case Tone::err:
@@ -19,13 +19,15 @@ Token colourOf(Tone tone) {
     case Tone::idle:
         break;
     }
-    return Token::dim;
+    return Token::mid;
 }
 
 } // namespace
 
 ServerChipView::ServerChipView(const LookAndFeel& look, EditorActions& actions)
-    : look_(look), action_("server_action", "Start", look) {
+    : look_(look), actions_(actions), action_("server_action", "Start", look, PushButton::Kind::primary) {
+    setMouseClickGrabsKeyboardFocus(false);
+    setWantsKeyboardFocus(true);
     setComponentID("server_chip");
     action_.setRadius(12);
     action_.onClick = [&actions] { actions.startServer(); };
@@ -46,7 +48,8 @@ void ServerChipView::show(const ServerChip& chip) {
 
 void ServerChipView::resized() {
     action_.setVisible(!chip_.button.empty());
-    const int width = juce::jmax(narrowest, static_cast<int>(widthOf(utf8(chip_.button), font(13))) + 20);
+    const int width =
+        juce::jmax(narrowest, static_cast<int>(widthOf(utf8(chip_.button), font(13, Weight::medium))) + 20);
     action_.setBounds(chipButton(getLocalBounds(), width));
 }
 
@@ -55,14 +58,60 @@ void ServerChipView::paint(juce::Graphics& g) {
     const auto area = getLocalBounds().toFloat();
     g.setColour(theme[Token::inset]);
     g.fillRoundedRectangle(area, 15);
-    g.setColour(theme[chip_.tone == Tone::err ? Token::err : Token::line]);
+    g.setColour(theme[chip_.tone == Tone::err ? Token::err : Token::edge]);
     g.drawRoundedRectangle(area.reduced(0.5f), 14.5f, 1);
+    const juce::Point<float> centre(16, area.getCentreY());
+    const auto box = [&centre](float side) { return juce::Rectangle<float>(side, side).withCentre(centre); };
     g.setColour(theme[colourOf(chip_.tone)]);
-    g.fillEllipse(juce::Rectangle<float>(8, 8).withCentre({16, area.getCentreY()}));
-    auto text = area.withTrimmedLeft(28).withTrimmedRight(12);
+    if (chip_.tone == Tone::idle) {
+        g.fillRoundedRectangle(box(10), 1.5f);
+    } else if (chip_.tone == Tone::busy) {
+        juce::Path arc;
+        arc.addCentredArc(centre.x, centre.y, 5, 5, 0, 0, 2.2f, true);
+        g.strokePath(arc, juce::PathStrokeType(2));
+        g.setColour(theme[Token::line]);
+        arc.clear();
+        arc.addCentredArc(centre.x, centre.y, 5, 5, 0, 2.2f, juce::MathConstants<float>::twoPi, true);
+        g.strokePath(arc, juce::PathStrokeType(2));
+    } else if (chip_.tone == Tone::ok) {
+        g.fillEllipse(box(10));
+    } else {
+        drawIcon(g, warningIcon(), box(14), theme[colourOf(chip_.tone)]);
+    }
+    auto text = area.withTrimmedLeft(29).withTrimmedRight(28);
     if (action_.isVisible())
         text.setRight(static_cast<float>(action_.getX()) - 8);
+    else
+        look_.drawChevron(g, {area.getRight() - 16, centre.y}, theme[Token::mid]);
     drawLine(g, utf8(chip_.text), text, font(12), theme[Token::hi]);
+}
+
+void ServerChipView::openMenu() {
+    juce::PopupMenu menu;
+    menu.setLookAndFeel(&getLookAndFeel());
+    menu.addItem("Try now", [this] { actions_.retryServer(); });
+    menu.addItem("Restart server", [this] { actions_.restartServer(); });
+    menu.addSeparator();
+    menu.addItem(utf8("Settings…"), [this] { onSettings(); });
+    menu.showMenuAsync(juce::PopupMenu::Options().withTargetComponent(this).withDeletionCheck(*this));
+}
+
+void ServerChipView::mouseUp(const juce::MouseEvent& event) {
+    if (event.mouseWasClicked())
+        openMenu();
+}
+
+bool ServerChipView::keyPressed(const juce::KeyPress& key) {
+    if (key != juce::KeyPress(juce::KeyPress::returnKey) && key != juce::KeyPress(juce::KeyPress::spaceKey))
+        return false;
+    openMenu();
+    return true;
+}
+
+std::unique_ptr<juce::AccessibilityHandler> ServerChipView::createAccessibilityHandler() {
+    return std::make_unique<juce::AccessibilityHandler>(
+        *this, juce::AccessibilityRole::button,
+        juce::AccessibilityActions().addAction(juce::AccessibilityActionType::press, [this] { openMenu(); }));
 }
 
 } // namespace stemline::editor

@@ -14,9 +14,17 @@ class ServerChipView final : public juce::Component, public juce::SettableToolti
     void show(const ServerChip&);
     void paint(juce::Graphics&) override;
     void resized() override;
+    void mouseUp(const juce::MouseEvent&) override;
+    bool keyPressed(const juce::KeyPress&) override;
+    std::unique_ptr<juce::AccessibilityHandler> createAccessibilityHandler() override;
+
+    std::function<void()> onSettings;
 
   private:
+    void openMenu();
+
     const LookAndFeel& look_;
+    EditorActions& actions_;
     ServerChip chip_;
     PushButton action_;
 };

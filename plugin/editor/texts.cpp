@@ -15,10 +15,12 @@ juce::String laneTitle(int lane) {
     return name.substring(0, 1).toUpperCase() + name.substring(1);
 }
 
-juce::String timeText(double seconds) {
-    const int whole = static_cast<int>(std::floor(std::abs(seconds)));
-    return (seconds < 0 ? utf8("−") : juce::String()) + juce::String(whole / 60) + ":" +
-           juce::String(whole % 60).paddedLeft('0', 2);
+juce::String timeText(double seconds, bool tenths) {
+    const int count = static_cast<int>(std::floor(std::abs(seconds) * 10 + 1e-6)), whole = count / 10;
+    auto text = juce::String(whole / 60) + ":" + juce::String(whole % 60).paddedLeft('0', 2);
+    if (tenths)
+        text += "." + juce::String(count % 10);
+    return seconds < 0 ? utf8("−") + text : text;
 }
 
 juce::String rangeText(TimeRange range) { return timeText(range.start) + utf8("–") + timeText(range.stop); }
@@ -47,24 +49,33 @@ juce::String countText(int count) {
     auto digits = juce::String(std::abs(count));
     juce::String grouped;
     while (digits.length() > 3) {
-        grouped = utf8("\u202f") + digits.getLastCharacters(3) + grouped;
+        grouped = utf8("\u2009") + digits.getLastCharacters(3) + grouped;
         digits = digits.dropLastCharacters(3);
     }
     return (count < 0 ? utf8("−") : juce::String()) + digits + grouped;
 }
 
-juce::String streamText(const EditorState& state) {
-    if (!state.latencyText.empty())
-        return utf8(state.latencyText);
-    juce::StringArray parts;
-    if (state.sampleRate > 0)
-        parts.add(juce::String(state.sampleRate / 1000) + " kHz");
-    parts.add(state.channels == 1 ? "mono" : "stereo");
-    if (!state.capturedMode)
-        parts.add(countText(state.latencySamples) + " samples");
-    if (state.windowMs > 0)
-        parts.add(juce::String(juce::roundToInt(state.windowMs)) + " ms");
-    return parts.joinIntoString(dot());
+bool isAsleep(const EditorState& state) {
+    return state.server.tone == Tone::idle && state.captured.empty() && state.progress.phase == CapturePhase::idle;
+}
+
+juce::String sourceText(const EditorState& state) {
+    if (!state.signal || state.sampleRate <= 0)
+        return "No signal";
+    return juce::String(state.sampleRate / 1000) + " kHz" + dot() + (state.channels == 1 ? "mono" : "stereo");
+}
+
+juce::String latencyTitle(const EditorState& state) {
+    if (state.capturedMode)
+        return "0 samples";
+    const auto samples = countText(state.latencySamples) + " samples";
+    return state.sampleRate > 0 ? samples + " at " + juce::String(state.sampleRate / 1000) + " kHz" : samples;
+}
+
+juce::String latencyParts(const EditorState& state, bool compact) {
+    if (state.capturedMode)
+        return compact ? "In sync" : "Captured stems play in sync";
+    return utf8(state.latencyText);
 }
 
 juce::String latencyChoiceText(const juce::String& choice, const EditorState& state) {
@@ -82,8 +93,8 @@ juce::String rulerText(const EditorState& state) {
         return "Capturing " + rangeText({state.progress.recordedFrom, state.playhead});
     if (state.progress.phase == CapturePhase::separating)
         return "Capturing " + rangeText(state.progress.range);
-    if (!state.capturedMode)
-        return "Live" + dot() + timeText(state.playhead);
+    if (!state.capturedMode && !isAsleep(state))
+        return "Live" + dot() + timeText(state.playhead, true);
     if (state.captured.empty())
         return "Nothing captured yet";
     return "Captured " + rangeText(hull(state.captured));
@@ -102,7 +113,13 @@ juce::String progressText(const Progress& progress) {
     case CapturePhase::separating:
         break;
     }
-    auto text = "Separating " + rangeText(progress.range) + dot() + percent(progress.fraction);
+    return "Separating " + rangeText(progress.range);
+}
+
+juce::String progressRest(const Progress& progress) {
+    if (progress.phase != CapturePhase::separating)
+        return {};
+    auto text = percent(progress.fraction);
     if (progress.secondsLeft > 0)
         text += dot() + "about " + juce::String(juce::roundToInt(std::ceil(progress.secondsLeft))) + " s left";
     return text;

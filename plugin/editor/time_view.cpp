@@ -1,6 +1,7 @@
 #include "editor/time_view.h"
 #include <algorithm>
 #include <array>
+#include <cmath>
 
 namespace stemline::editor {
 namespace {
@@ -21,10 +22,18 @@ void TimeView::follow(double playhead, int width) {
         first = playhead - 0.1 * width * secondsPerPixel;
 }
 
+void TimeView::followLive(double playhead, double ahead, int width) {
+    constexpr double beyond = 24.0, finest = 0.02, widestAhead = 0.3;
+    secondsPerPixel = std::max(finest, ahead / (widestAhead * std::max(1, width)));
+    first = playhead + ahead - (width - beyond) * secondsPerPixel;
+}
+
 void TimeView::show(TimeRange range, int width) {
-    const double length = std::max(range.stop - range.start, 1.0);
-    secondsPerPixel = std::clamp(1.1 * length / std::max(1, width), closest, furthest);
-    first = range.start - 0.05 * length;
+    secondsPerPixel = std::clamp((range.stop - range.start) / std::max(1, width), closest, furthest);
+    const double whole = step(); // begins and ends with one of the ruler's numbers
+    first = std::floor(range.start / whole) * whole;
+    const double last = std::max(std::ceil(range.stop / whole), first / whole + 1) * whole;
+    secondsPerPixel = std::clamp((last - first) / std::max(1, width), closest, furthest);
 }
 
 double TimeView::step() const {

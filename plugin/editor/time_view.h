@@ -16,6 +16,8 @@ struct TimeView {
     void scroll(double pixels) { first += pixels * secondsPerPixel; }
     /** Turns the page when the playhead leaves it. */
     void follow(double playhead, int width);
+    /** In Live the playhead stands still, with room for the latency at its right, and time goes by. */
+    void followLive(double playhead, double ahead, int width);
     /** All of a range, with a little room around it. */
     void show(TimeRange, int width);
 

@@ -1,4 +1,5 @@
 #include "editor/top_bar.h"
+#include "editor/texts.h"
 
 namespace stemline::editor {
 
@@ -48,6 +49,7 @@ void TopBar::place(const Boxes& boxes) {
     boxes_ = boxes;
     mode_.setBounds(boxes.mode);
     model_.setBounds(boxes.model);
+    model_.label = boxes.compact ? "" : "Model";
     refiner_.setBounds(boxes.refiner);
     chip_.setBounds(boxes.chip);
 }
@@ -57,7 +59,7 @@ void TopBar::show(const EditorState& state) {
     chip_.show(state.server);
     for (juce::Component* restarting : {static_cast<juce::Component*>(&mode_), static_cast<juce::Component*>(&model_),
                                         static_cast<juce::Component*>(&refiner_)})
-        restarting->setEnabled(!state.bouncing);
+        restarting->setEnabled(!state.bouncing && (restarting == &mode_ || !isAsleep(state)));
 }
 
 void TopBar::paint(juce::Graphics& g) {
@@ -65,18 +67,23 @@ void TopBar::paint(juce::Graphics& g) {
     g.fillAll(theme[Token::bar]);
     g.setColour(theme[Token::line]);
     g.fillRect(0, getHeight() - 1, getWidth(), 1);
-    auto logo = boxes_.logo.toFloat();
-    const auto mark = logo.removeFromLeft(22);
-    for (int bar = 0; bar < 4; ++bar) {
-        static constexpr std::array heights{0.4f, 0.9f, 0.65f, 0.3f};
-        g.setColour(theme.lane(bar));
-        g.fillRoundedRectangle(juce::Rectangle<float>(3, 22 * heights[static_cast<size_t>(bar)])
-                                   .withCentre({mark.getX() + 3 + 5.3f * static_cast<float>(bar), mark.getCentreY()}),
-                               1.5f);
+    const auto logo = boxes_.logo.toFloat();
+    const float left = logo.getX() - 1, middle = logo.getCentreY();
+    juce::Path mark; // one line becomes three
+    mark.startNewSubPath(left, middle);
+    mark.lineTo(left + 25, middle);
+    for (const float side : {-1.0f, 1.0f}) {
+        mark.startNewSubPath(left + 8, middle);
+        mark.quadraticTo(left + 12, middle, left + 14, middle + 4 * side);
+        mark.quadraticTo(left + 16, middle + 8 * side, left + 20, middle + 8 * side);
+        mark.lineTo(left + 25, middle + 8 * side);
     }
+    g.setColour(theme[Token::hi]);
+    g.strokePath(mark, juce::PathStrokeType(2, juce::PathStrokeType::curved, juce::PathStrokeType::rounded));
     if (!boxes_.compact)
-        drawLine(g, "Stemline", logo.withTrimmedLeft(8), font(16, Weight::medium), theme[Token::hi]);
-    drawLine(g, "Refiner", boxes_.refinerLabel, font(12), theme[Token::dim]);
+        drawLine(g, "Stemline", logo.withLeft(logo.getX() + 30).withWidth(80), font(16, Weight::medium),
+                 theme[Token::hi]);
+    drawLine(g, "Refiner", boxes_.refinerLabel, font(12), theme[Token::mid]);
 }
 
 } // namespace stemline::editor

@@ -15,6 +15,7 @@ class TopBar final : public juce::Component {
     void show(const EditorState&);
     void paint(juce::Graphics&) override;
     void openModelMenu() { model_.showPopup(); }
+    ServerChipView& chip() { return chip_; }
 
   private:
     class ModelBox final : public DropDown {
@@ -32,7 +33,7 @@ class TopBar final : public juce::Component {
     Boxes boxes_;
     ChoiceSwitch mode_;
     ModelBox model_;
-    DropDown refiner_;
+    ChoiceSwitch refiner_;
     ServerChipView chip_;
 };
 
