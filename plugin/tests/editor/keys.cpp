@@ -1,0 +1,101 @@
+#include "keys.h"
+#include "editor/fader.h"
+#include "states.h"
+
+namespace stemline::editor {
+namespace {
+
+using Key = juce::KeyPress;
+
+juce::Component* find(juce::Component& within, const juce::String& id) {
+    for (auto* child : within.getChildren()) {
+        if (child->getComponentID() == id)
+            return child;
+        if (auto* deeper = find(*child, id))
+            return deeper;
+    }
+    return nullptr;
+}
+
+Key shifted(int code) { return {code, juce::ModifierKeys::shiftModifier, 0}; }
+Key command(int code) { return {code, juce::ModifierKeys::commandModifier, 0}; }
+
+struct Rig {
+    explicit Rig(EditorState shown)
+        : state(std::move(shown)), actions(state), content(processor.tree, actions, [this] { return state; }) {}
+
+    bool key(const juce::String& id, const Key& pressed) {
+        auto* component = find(content, id);
+        return component != nullptr && component->keyPressed(pressed);
+    }
+
+    PretendProcessor processor;
+    EditorState state;
+    PretendActions actions;
+    EditorContent content;
+};
+
+EditorState stateNamed(const juce::String& name) {
+    for (auto& named : designStates())
+        if (name == named.name)
+            return named.state;
+    return {};
+}
+
+} // namespace
+
+juce::StringArray pressKeys() {
+    juce::StringArray failures;
+    const auto expect = [&failures](bool happened, const juce::String& what) {
+        if (!happened)
+            failures.add(what);
+    };
+    Rig rig(stateNamed("captured"));
+    auto& [processor, state, actions, content] = rig;
+
+    content.keyPressed(Key('1'));
+    expect(processor.get("drums_solo") > 0.5f, "1 solos the first lane");
+    content.keyPressed(Key('6'));
+    expect(processor.get("residual_solo") > 0.5f, "6 solos the sixth lane, whichever stem that is");
+    content.keyPressed(shifted('2'));
+    expect(processor.get("bass_mute") > 0.5f, "Shift+2 mutes the second lane");
+    content.keyPressed(shifted('@'));
+    expect(processor.get("bass_mute") < 0.5f, "Shift+2 as the sign it types unmutes it");
+    content.keyPressed(Key('0'));
+    expect(processor.get("drums_solo") < 0.5f && processor.get("residual_solo") < 0.5f, "0 clears solos");
+    expect(!content.keyPressed(Key(Key::spaceKey)), "Space is the host's");
+    expect(!content.keyPressed(Key('a')), "Letters are the host's");
+    expect(!content.keyPressed(Key('9')), "Numbers without a lane are the host's");
+
+    rig.key("drums.gain", Key(Key::upKey));
+    expect(std::abs(processor.get("drums_gain_db") - 0.5f) < 1e-4f, "Up raises a gain by 0.5 dB");
+    rig.key("drums.gain", shifted(Key::downKey));
+    expect(std::abs(processor.get("drums_gain_db") - 0.4f) < 1e-4f, "Shift+Down lowers it by 0.1 dB");
+    expect(find(content, "drums.gain")->getTitle() == "Drums gain, +0.4 decibels", "A fader's name says its gain");
+    rig.key("mode", Key(Key::rightKey));
+    expect(processor.get("mode") > 0.5f, "Right chooses the next mode");
+    rig.key("refiner_steps", Key(Key::leftKey));
+    expect(processor.get("refiner_steps") < 0.5f, "Left chooses fewer refiner steps");
+
+    content.keyPressed(command(','));
+    expect(find(content, "settings_sheet")->isVisible(), "Ctrl+, opens the settings");
+    content.keyPressed(Key(Key::escapeKey));
+    expect(!find(content, "settings_sheet")->isVisible(), "Esc closes them");
+
+    expect(!content.keyPressed(Key(Key::escapeKey)), "Esc is the host's where there is nothing to cancel");
+    state.progress.phase = CapturePhase::recording;
+    content.refresh();
+    expect(content.keyPressed(Key(Key::escapeKey)) && actions.calls.contains("cancel"), "Esc cancels a capture");
+    content.filesDropped({"/tmp/song.wav"}, 10, 10);
+    expect(actions.calls.contains("dropFile song.wav"), "A dropped file is captured");
+    content.filesDropped({"/tmp/a.wav", "/tmp/b.wav"}, 10, 10);
+    expect(find(content, "error")->isVisible(), "Two files at once are refused with a reason");
+
+    state.bouncing = true;
+    content.refresh();
+    for (const auto* id : {"mode", "model", "refiner_steps", "latency_choice"})
+        expect(!find(content, id)->isEnabled(), juce::String(id) + " rests while the host bounces");
+    return failures;
+}
+
+} // namespace stemline::editor
