@@ -65,7 +65,7 @@ struct EditorSettings {
     bool anotherComputer = false;
     std::string address; // of another computer, host:port
     std::string token;
-    bool tls = true;       // another computer is never asked without it
+    bool tls = true;       // always: another computer is never asked without it
     std::string caFile;    // empty: the system's authorities
     std::string tokenFile; // instead of a typed token
     bool startAutomatically = true;

@@ -5,7 +5,7 @@
 namespace stemline::editor {
 namespace {
 
-constexpr float thumbWidth = 8, inset = thumbWidth / 2;
+constexpr float thumbWidth = 7, thumbHeight = 11, inset = 5;
 constexpr double fine = 0.1;
 
 } // namespace
@@ -26,7 +26,7 @@ void Fader::setDimmed(bool dimmed) {
 }
 
 juce::Rectangle<int> Fader::focusBox() const {
-    return juce::Rectangle<float>(thumbWidth, 12)
+    return juce::Rectangle<float>(thumbWidth, thumbHeight)
         .withCentre({thumbX(), static_cast<float>(getHeight()) / 2})
         .toNearestInt();
 }
@@ -38,7 +38,7 @@ float Fader::thumbX() const {
 void Fader::paint(juce::Graphics& g) {
     const auto& theme = look_.theme;
     const auto area = getLocalBounds().toFloat();
-    const float centre = area.getCentreY(), x = thumbX();
+    const float centre = area.getCentreY() - 0.5f, x = thumbX();
     const juce::Rectangle<float> track(0, centre - 2, area.getWidth(), 4);
     g.setColour(theme[Token::inset]);
     g.fillRoundedRectangle(track, 2);
@@ -49,10 +49,10 @@ void Fader::paint(juce::Graphics& g) {
     const float zero = inset + 0.75f * (area.getWidth() - 2 * inset);
     g.setColour(theme[Token::edge]);
     g.fillRect(juce::Rectangle<float>(zero - 0.5f, centre - 6, 1, 12));
-    const juce::Rectangle<float> thumb(x - thumbWidth / 2, centre - 6, thumbWidth, 12);
+    const juce::Rectangle<float> thumb(x - thumbWidth / 2, centre - thumbHeight / 2, thumbWidth, thumbHeight);
     g.setColour(theme[Token::head]);
     g.fillRoundedRectangle(thumb.expanded(1.5f), 3);
-    g.setColour(theme[isEnabled() ? Token::hi : Token::off]);
+    g.setColour(theme[isEnabled() ? Token::on : Token::off]);
     g.fillRoundedRectangle(thumb, 2);
 }
 

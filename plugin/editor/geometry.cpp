@@ -156,7 +156,13 @@ SheetBoxes sheetBoxes() {
     boxes.cachePath = main(341);
     boxes.choose = aside(341);
     boxes.licences = {404, 405, 100, 30};
-    boxes.height = 450;
+    boxes.light = {200, 508, 40, 22};
+    boxes.autoStart = {200, 545, 40, 22};
+    boxes.caFile = main(582);
+    boxes.caChoose = aside(582);
+    boxes.tokenFile = main(623);
+    boxes.tokenChoose = aside(623);
+    boxes.height = 672;
     return boxes;
 }
 

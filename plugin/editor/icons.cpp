@@ -15,12 +15,9 @@ juce::Path stroked(const juce::Path& path, float width = 1.5f) {
 
 juce::Path line(std::initializer_list<juce::Point<float>> points) {
     juce::Path path;
-    for (const auto& point : points) {
-        if (path.isEmpty())
-            path.startNewSubPath(point);
-        else
-            path.lineTo(point);
-    }
+    path.startNewSubPath(*points.begin());
+    for (const auto& point : points)
+        path.lineTo(point);
     return path;
 }
 

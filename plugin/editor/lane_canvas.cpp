@@ -77,10 +77,6 @@ void LaneCanvas::paint(juce::Graphics& g) {
     g.fillAll(theme[Token::lane]);
     if (asleep_)
         return paintDots(g, 8, getWidth() - 12);
-    const double step = view_.step();
-    g.setColour(theme[Token::grid]);
-    for (double second = std::ceil(view_.first / step) * step; view_.x(second) < getWidth(); second += step)
-        g.fillRect(juce::Rectangle<float>(static_cast<float>(std::round(view_.x(second))), 0, 1, area.getHeight()));
     if (live_ && ahead_ > 0) {
         g.setColour(theme[Token::ahead]);
         g.fillRect(area.withLeft(static_cast<float>(view_.x(playhead_)))
@@ -92,7 +88,7 @@ void LaneCanvas::paint(juce::Graphics& g) {
         paintDots(g, view_.x(*lost_) + 8, view_.x(playhead_) - 2);
     if (pending_) {
         const auto x = static_cast<float>(view_.x(pending_->start));
-        g.setColour(theme[Token::head].brighter(0.1f));
+        g.setColour(theme[Token::hi].withAlpha(0.065f));
         g.fillRect(area.withLeft(x).withWidth(28));
         g.setColour(theme[Token::mid]);
         g.fillRect(area.withLeft(x).withWidth(1.5f));
@@ -144,7 +140,7 @@ void LaneCanvas::paintStale(juce::Graphics& g, juce::Rectangle<float> box) const
     const juce::Graphics::ScopedSaveState saved(g);
     g.reduceClipRegion(box.toNearestInt());
     g.setColour(look_.theme[Token::hi].withAlpha(0.30f));
-    constexpr float pitch = 9 * 1.41421356f; // across the lines it is 9
+    constexpr float pitch = 9;
     const float height = box.getHeight();
     for (float x = box.getX() - height; x < box.getRight(); x += pitch)
         g.drawLine(x, height, x + height, 0, 1.6f);

@@ -79,6 +79,9 @@ LaneHeader::LaneHeader(int lane, const LookAndFeel& look, juce::AudioProcessorVa
     };
     mute_ = std::make_unique<LaneToggle>(name + ".mute", "M", Token::mute, look, parameter("_mute"));
     mute_->setTitle("Mute " + name);
+    fader_->setExplicitFocusOrder(1);
+    solo_->setExplicitFocusOrder(2);
+    mute_->setExplicitFocusOrder(3);
     for (juce::Component* child :
          {static_cast<juce::Component*>(fader_.get()), static_cast<juce::Component*>(value_.get()),
           static_cast<juce::Component*>(solo_.get()), static_cast<juce::Component*>(mute_.get())})

@@ -84,12 +84,23 @@ void Ruler::paint(juce::Graphics& g) {
     const float height = static_cast<float>(getHeight()), bottom = height - 1;
     if (asleep_)
         return;
+    const auto playheadX = static_cast<float>(view_.x(playhead_));
+    juce::Path head;
+    head.startNewSubPath(playheadX - 6, height - 13);
+    for (const auto& point :
+         {juce::Point<float>(playheadX + 6, height - 13), juce::Point<float>(playheadX + 6, height - 6),
+          juce::Point<float>(playheadX, height - 0.5f), juce::Point<float>(playheadX - 6, height - 6)})
+        head.lineTo(point);
+    head.closeSubPath();
     const double step = view_.step();
     for (double second = std::ceil(view_.first / step - 1e-9) * step; view_.x(second) < getWidth() - 24;
          second += step) {
-        if (live_ && second > playhead_ - step / 2)
-            break; // there the latency is
         const auto x = static_cast<float>(std::round(view_.x(second)));
+        const auto label = juce::Rectangle<float>(x, 0, 38, height);
+        const bool ahead = live_ && second > playhead_;
+        if (ahead || label.intersects(head.getBounds()) ||
+            (pill_.isVisible() && label.intersects(pill_.getBounds().toFloat())))
+            continue; // half a number is worse than none
         g.setColour(theme[Token::edge]);
         g.fillRect(juce::Rectangle<float>(x, 6, 1, height - 10));
         drawLine(g, timeText(second), juce::Rectangle<float>(x + 4, 0, 60, height - 2), font(12), theme[Token::mid]);
@@ -105,27 +116,20 @@ void Ruler::paint(juce::Graphics& g) {
     };
     if (!live_) {
         for (const auto& range : captured_) {
-            bar(range, Token::edge);
+            bar(range, Token::line);
             bar({range.start, std::min(range.stop, separatedTo_)}, Token::mid);
         }
         for (const auto& range : stale_)
             bar(range, Token::warn);
     }
-    const auto x = static_cast<float>(view_.x(playhead_));
     if (live_ && ahead_ > 0) {
         const auto end = static_cast<float>(view_.x(playhead_ + ahead_));
         drawLine(g, juce::String(ahead_, 2).trimCharactersAtEnd("0").trimCharactersAtEnd(".") + " s",
-                 juce::Rectangle<float>(x + 8, 0, juce::jmax(40.0f, end - x - 8), height - 2), font(12, Weight::medium),
-                 theme[Token::hi], juce::Justification::horizontallyCentred);
+                 juce::Rectangle<float>(playheadX + 8, 0, juce::jmax(40.0f, end - playheadX - 8), height - 2),
+                 font(12, Weight::medium), theme[Token::hi], juce::Justification::horizontallyCentred);
         g.setColour(theme[Token::mid]);
-        g.drawArrow({x + 9, bottom - 2, end, bottom - 2}, 1, 6, 5);
+        g.drawArrow({playheadX + 9, bottom - 2, end, bottom - 2}, 1, 6, 5);
     }
-    juce::Path head;
-    head.startNewSubPath(x - 6, height - 13);
-    for (const auto& point : {juce::Point<float>(x + 6, height - 13), juce::Point<float>(x + 6, height - 6),
-                              juce::Point<float>(x, height - 0.5f), juce::Point<float>(x - 6, height - 6)})
-        head.lineTo(point);
-    head.closeSubPath();
     g.setColour(theme[Token::hi]);
     g.fillPath(head);
 }

@@ -15,29 +15,66 @@ SettingsSheet::Page::Page(LookAndFeel& shared) : look(shared) {}
 void SettingsSheet::Page::paint(juce::Graphics& g) {
     const auto& theme = look.theme;
     g.fillAll(theme[Token::bar]);
+    g.setColour(theme[Token::edge]);
+    g.fillRect(0, 0, 1, getHeight());
     const auto boxes = sheetBoxes();
     drawLine(g, "Settings", Box(24, 10, 300, 32), font(16, Weight::medium), theme[Token::hi]);
-    const auto label = [&](const char* text, Box beside) {
-        drawLine(g, text, beside.withX(24).withWidth(168), font(13), theme[Token::mid]);
+    const auto section = [&](const char* text, Box first, int separator) {
+        g.setColour(theme[Token::line]);
+        g.fillRect(24, separator, 480, 1);
+        drawLine(g, text, first.withX(24).withWidth(90), font(13, Weight::medium), theme[Token::mid]);
     };
-    label("Server", boxes.where);
+    const auto label = [&](const char* text, Box beside) {
+        drawLine(g, text, beside.withX(60).withWidth(124), font(13), theme[Token::hi], juce::Justification::right);
+    };
+    const auto note = [&](const juce::String& text, Box beside) {
+        drawLine(g, text, beside.withX(beside.getRight() + 12).withRight(504), font(12), theme[Token::mid]);
+    };
+    section("Server", boxes.where, 52);
+    label("Run on", boxes.where);
     label("Address", boxes.address);
-    label("Encrypted (TLS)", boxes.tls);
+    label("TLS", boxes.tls);
+    note(answer.isNotEmpty() ? answer : "Always on for another computer", boxes.tls);
     label("Token", boxes.token);
-    label("Compute on", boxes.device);
-    label("Capture cache", boxes.cacheLimit);
-    label("Folder", boxes.cachePath);
-    drawLine(g, used, boxes.cacheLimit.withX(boxes.cacheLimit.getRight() + 8).withWidth(110), font(12),
-             theme[Token::dim]);
-    drawLine(g, answer, boxes.tls.withX(boxes.tls.getRight() + 12).withWidth(250), font(12), theme[Token::dim]);
+    section("Compute", boxes.device, 232);
+    label("Device", boxes.device);
+    section("Cache", boxes.cacheLimit, 289);
+    label("Size limit", boxes.cacheLimit);
+    label("Location", boxes.cachePath);
+    const Box used(300, 300, 104, 30);
+    drawLine(g, juce::String(settings.cacheUsedGb, 1) + " GB used", used.withHeight(16), font(12), theme[Token::hi]);
+    const auto bar = used.withTop(used.getY() + 20).withHeight(6).toFloat();
+    g.setColour(theme[Token::inset]);
+    g.fillRoundedRectangle(bar, 3);
+    g.setColour(theme[Token::edge]);
+    g.drawRoundedRectangle(bar.reduced(0.5f), 2.5f, 1);
+    const double part =
+        settings.cacheCapGb > 0 ? juce::jlimit(0.0, 1.0, settings.cacheUsedGb / settings.cacheCapGb) : 0.0;
+    g.setColour(theme[Token::on]);
+    g.fillRoundedRectangle(bar.withWidth(bar.getWidth() * static_cast<float>(part)), 3);
+    section("About", boxes.licences.withHeight(16), 387);
+    auto about = utf8("Stemline " + settings.version);
+    if (!settings.serverVersion.empty())
+        about += utf8(" · server " + settings.serverVersion);
+    drawLine(g, about, Box(200, 405, 196, 16), font(13), theme[Token::hi]);
+    drawLine(g, "Free software, GPL-3.0-or-later", Box(200, 424, 196, 16), font(12), theme[Token::mid]);
+    drawLine(g, "Each model has its own licence.", Box(200, 442, 196, 16), font(12), theme[Token::mid]);
+    section("More", boxes.light, 496);
+    label("Light colours", boxes.light);
+    label("Start server", boxes.autoStart);
+    note("By itself, when the plugin needs it", boxes.autoStart);
+    label("CA file", boxes.caFile);
+    label("Token file", boxes.tokenFile);
 }
 
 SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
     : look_(look), actions_(actions), page_(look), close_("settings.close", "Close", look, PushButton::Kind::quiet),
-      where_("set.where", look), test_("set.test", "Test", look), tls_("set.tls", look),
-      paste_("set.paste", "Paste", look), device_("set.device", look), cacheLimit_("set.cache_limit", look),
-      clear_("set.clear", "Clear", look), choose_("set.choose", utf8("Choose…"), look),
-      licences_("set.licences", "Licences", look) {
+      where_("set.where", look, juce::StringArray{"This computer", "Another computer"}),
+      test_("set.test", "Test", look), tls_("set.tls", look), paste_("set.paste", "Paste", look),
+      device_("set.device", look), cacheLimit_("set.cache_limit", look), clear_("set.clear", utf8("Clear…"), look),
+      choose_("set.choose", utf8("Choose…"), look), licences_("set.licences", "Licences", look),
+      light_("set.light", look), autoStart_("set.auto_start", look), caChoose_("set.choose_ca", utf8("Choose…"), look),
+      tokenChoose_("set.choose_token", utf8("Choose…"), look) {
     setComponentID("settings_sheet");
     setTitle("Settings");
     setFocusContainerType(FocusContainerType::keyboardFocusContainer);
@@ -47,8 +84,7 @@ SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
     addAndMakeVisible(view_);
     close_.setIcon(closeIcon());
     close_.setShown({}, true);
-    where_.addItemList({"This computer", "Another computer"}, 1);
-    where_.setTitle("Server");
+    where_.setTitle("Run on");
     for (size_t index = 0; index < limitsGb.size(); ++index)
         cacheLimit_.addItem(juce::String(limitsGb[index]) + " GB", static_cast<int>(index) + 1);
     cacheLimit_.setTitle("Largest size of the capture cache");
@@ -59,14 +95,22 @@ SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
     token_.setPasswordCharacter(static_cast<juce::juce_wchar>(0x2022));
     prepareField(cachePath_, "set.cache_path", "Cache folder");
     cachePath_.setReadOnly(true);
-    for (auto* child :
-         {asComponent(close_), asComponent(where_), asComponent(address_), asComponent(test_), asComponent(tls_),
-          asComponent(token_), asComponent(paste_), asComponent(device_), asComponent(cacheLimit_), asComponent(clear_),
-          asComponent(cachePath_), asComponent(choose_), asComponent(licences_)})
+    prepareField(caFile_, "set.ca_file", "CA file");
+    prepareField(tokenFile_, "set.token_file", "Token file");
+    caFile_.setTextToShowWhenEmpty("The system's", look.theme[Token::dim]);
+    light_.setTitle("Light colours");
+    autoStart_.setTitle("Start the server by itself");
+    for (auto* child : {asComponent(close_), asComponent(where_), asComponent(address_), asComponent(test_),
+                        asComponent(tls_), asComponent(token_), asComponent(paste_), asComponent(device_),
+                        asComponent(cacheLimit_), asComponent(clear_), asComponent(cachePath_), asComponent(choose_),
+                        asComponent(licences_), asComponent(light_), asComponent(autoStart_), asComponent(caFile_),
+                        asComponent(caChoose_), asComponent(tokenFile_), asComponent(tokenChoose_)})
         page_.addAndMakeVisible(child);
 
     close_.onClick = [this] { onClose(); };
-    where_.onChange = device_.onChange = cacheLimit_.onChange = tls_.onClick = [this] { apply(); };
+    where_.onChoose = [this](int) { apply(); };
+    device_.onChange = cacheLimit_.onChange = light_.onClick = autoStart_.onClick = [this] { apply(); };
+    tls_.onClick = [this] { tls_.setToggleState(true, juce::dontSendNotification); }; // without exception
     test_.onClick = [this] {
         page_.answer = utf8("Asking…");
         page_.repaint();
@@ -83,6 +127,9 @@ SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
     };
     clear_.onClick = [this] { actions_.clearCache(); };
     choose_.onClick = [this] { chooseFolder(); };
+    caChoose_.onClick = [this] { chooseFile(caFile_, "Certificates to trust"); };
+    tokenChoose_.onClick = [this] { chooseFile(tokenFile_, "File with the token"); };
+    licences_.onClick = [this] { showLicences(); };
     layOut();
 }
 
@@ -111,19 +158,32 @@ void SettingsSheet::layOut() {
     cachePath_.setBounds(boxes.cachePath);
     choose_.setBounds(boxes.choose);
     licences_.setBounds(boxes.licences);
+    light_.setBounds(boxes.light);
+    autoStart_.setBounds(boxes.autoStart);
+    caFile_.setBounds(boxes.caFile);
+    caChoose_.setBounds(boxes.caChoose);
+    tokenFile_.setBounds(boxes.tokenFile);
+    tokenChoose_.setBounds(boxes.tokenChoose);
 }
 
 void SettingsSheet::enableFields() {
-    for (auto* field : {asComponent(address_), asComponent(tls_), asComponent(token_), asComponent(paste_)})
+    for (auto* field :
+         {asComponent(address_), asComponent(tls_), asComponent(token_), asComponent(paste_), asComponent(caFile_),
+          asComponent(caChoose_), asComponent(tokenFile_), asComponent(tokenChoose_)})
         field->setEnabled(settings_.anotherComputer);
+    autoStart_.setEnabled(!settings_.anotherComputer);
 }
 
 void SettingsSheet::apply() {
     auto changed = settings_;
-    changed.anotherComputer = where_.getSelectedItemIndex() == 1;
+    changed.anotherComputer = where_.chosen() == 1;
     changed.address = address_.getText().trim().toStdString();
     changed.token = token_.getText().toStdString();
-    changed.tls = tls_.getToggleState();
+    changed.tls = true;
+    changed.light = light_.getToggleState();
+    changed.startAutomatically = autoStart_.getToggleState();
+    changed.caFile = caFile_.getText().trim().toStdString();
+    changed.tokenFile = tokenFile_.getText().trim().toStdString();
     changed.device = juce::jmax(0, device_.getSelectedItemIndex());
     if (const int limit = cacheLimit_.getSelectedItemIndex(); limit >= 0)
         changed.cacheCapGb = limitsGb[static_cast<size_t>(limit)];
@@ -139,7 +199,7 @@ void SettingsSheet::show(const EditorSettings& settings) {
         return;
     known_ = true;
     settings_ = settings;
-    where_.setSelectedItemIndex(settings.anotherComputer ? 1 : 0, juce::dontSendNotification);
+    where_.show(settings.anotherComputer ? 1 : 0);
     const auto setText = [](juce::TextEditor& field, const std::string& text) {
         if (!field.hasKeyboardFocus(true))
             field.setText(utf8(text), false);
@@ -147,7 +207,11 @@ void SettingsSheet::show(const EditorSettings& settings) {
     setText(address_, settings.address);
     setText(token_, settings.token);
     setText(cachePath_, settings.cacheFolder);
-    tls_.setToggleState(settings.tls, juce::dontSendNotification);
+    setText(caFile_, settings.caFile);
+    setText(tokenFile_, settings.tokenFile);
+    tls_.setToggleState(true, juce::dontSendNotification);
+    light_.setToggleState(settings.light, juce::dontSendNotification);
+    autoStart_.setToggleState(settings.startAutomatically, juce::dontSendNotification);
     device_.clear(juce::dontSendNotification);
     int id = 1;
     for (const auto& device : settings.devices)
@@ -157,7 +221,7 @@ void SettingsSheet::show(const EditorSettings& settings) {
         return std::abs(a - settings.cacheCapGb) < std::abs(b - settings.cacheCapGb);
     });
     cacheLimit_.setSelectedItemIndex(static_cast<int>(nearest - limitsGb.begin()), juce::dontSendNotification);
-    page_.used = juce::String(settings.cacheUsedGb, 1) + " GB used";
+    page_.settings = settings;
     enableFields();
     page_.repaint();
 }
@@ -172,6 +236,27 @@ void SettingsSheet::chooseFolder() {
         cachePath_.setText(utf8(settings_.cacheFolder), false);
         actions_.applySettings(settings_);
     });
+}
+
+void SettingsSheet::chooseFile(juce::TextEditor& into, const juce::String& title) {
+    chooser_ = std::make_unique<juce::FileChooser>(title, juce::File(into.getText()));
+    const auto choosing = juce::FileBrowserComponent::openMode | juce::FileBrowserComponent::canSelectFiles;
+    chooser_->launchAsync(choosing, [this, &into](const juce::FileChooser& chooser) {
+        if (chooser.getResult() == juce::File())
+            return;
+        into.setText(chooser.getResult().getFullPathName(), false);
+        apply();
+    });
+}
+
+void SettingsSheet::showLicences() {
+    page_.answer.clear();
+    juce::PopupMenu menu;
+    menu.setLookAndFeel(&look_);
+    for (const auto* part : {"Stemline: GPL-3.0-or-later", "JUCE: GPL-3.0", "gRPC, Roboto: Apache-2.0",
+                             "Protocol Buffers: BSD-3-Clause", "libsndfile, soxr: LGPL-2.1-or-later"})
+        menu.addItem(part, false, false, [] {});
+    menu.showMenuAsync(juce::PopupMenu::Options().withTargetComponent(licences_));
 }
 
 void SettingsSheet::place(const Boxes& boxes) {

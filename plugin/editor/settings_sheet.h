@@ -29,13 +29,16 @@ class SettingsSheet final : public juce::Component {
         explicit Page(LookAndFeel&);
         void paint(juce::Graphics&) override;
         LookAndFeel& look;
-        juce::String used, answer;
+        juce::String answer; // to "Test"
+        EditorSettings settings;
     };
 
     void layOut();
     void enableFields();
     void apply();
     void chooseFolder();
+    void chooseFile(juce::TextEditor& into, const juce::String& title);
+    void showLicences();
     void prepareField(juce::TextEditor&, const juce::String& id, const juce::String& title);
 
     LookAndFeel& look_;
@@ -45,7 +48,7 @@ class SettingsSheet final : public juce::Component {
     Page page_;
     juce::Viewport view_;
     PushButton close_;
-    DropDown where_;
+    ChoiceSwitch where_;
     juce::TextEditor address_, token_;
     PushButton test_;
     Switch tls_;
@@ -54,6 +57,9 @@ class SettingsSheet final : public juce::Component {
     PushButton clear_;
     juce::TextEditor cachePath_;
     PushButton choose_, licences_;
+    Switch light_, autoStart_;
+    juce::TextEditor caFile_, tokenFile_;
+    PushButton caChoose_, tokenChoose_;
     std::unique_ptr<juce::FileChooser> chooser_;
 };
 

@@ -6,11 +6,15 @@ namespace {
 
 constexpr float capitals = 0.711f; // their height in ems
 
+constexpr float zeroWidth = 1150.0f / 2048.0f; // of Roboto's digits, in ems
+
 struct Fonts {
     juce::Typeface::Ptr regular = juce::Typeface::createSystemTypefaceFor(stemline_fonts::RobotoRegular_ttf,
                                                                           stemline_fonts::RobotoRegular_ttfSize);
     juce::Typeface::Ptr medium =
         juce::Typeface::createSystemTypefaceFor(stemline_fonts::RobotoMedium_ttf, stemline_fonts::RobotoMedium_ttfSize);
+    // What JUCE calls a font's height is another part of the em on each system; its digits tell which.
+    float heightOfEm = 100.0f * zeroWidth / juce::Font(regular).withHeight(100).getStringWidthFloat("0");
 };
 
 void drawBaseline(juce::Graphics& g, const juce::String& text, float x, float baseline, const juce::Font& font,
@@ -21,7 +25,10 @@ void drawBaseline(juce::Graphics& g, const juce::String& text, float x, float ba
     glyphs.draw(g);
 }
 
-float capitalHeight(const juce::Font& font) { return capitals * font.getHeightInPoints(); }
+float capitalHeight(const juce::Font& font) {
+    const juce::SharedResourcePointer<Fonts> fonts;
+    return capitals * font.getHeight() / fonts->heightOfEm;
+}
 
 juce::StringArray lines(const juce::String& text, const juce::Font& font, float width) {
     juce::StringArray result;
@@ -45,7 +52,7 @@ juce::StringArray lines(const juce::String& text, const juce::Font& font, float 
 juce::Font font(float pixels, Weight weight) {
     // Shared by all open editors, gone with the last; what a font holds keeps its typeface.
     const juce::SharedResourcePointer<Fonts> fonts;
-    return juce::Font(weight == Weight::medium ? fonts->medium : fonts->regular).withPointHeight(pixels);
+    return juce::Font(weight == Weight::medium ? fonts->medium : fonts->regular).withHeight(pixels * fonts->heightOfEm);
 }
 
 float widthOf(const juce::String& text, const juce::Font& font) { return font.getStringWidthFloat(text); }

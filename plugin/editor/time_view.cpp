@@ -7,7 +7,7 @@ namespace stemline::editor {
 namespace {
 
 constexpr double closest = 0.0005, furthest = 20.0; // seconds a pixel
-constexpr double narrowestStep = 64.0;              // pixels between the ruler's numbers
+constexpr double narrowestStep = 90.0;              // pixels between the ruler's numbers
 
 } // namespace
 
