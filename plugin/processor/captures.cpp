@@ -34,7 +34,8 @@ void Captures::prepare(double rate, int channels) {
     const std::scoped_lock lock(mutex_);
     heard_ = nullptr;
     library_.reset();
-    changed_ = true;
+    ++wanted_;
+    pending_ = true;
     if (shown_.phase != Phase::separating)
         shown_.phase = Phase::idle;
 }
@@ -91,12 +92,14 @@ std::string Captures::saveState() const {
 void Captures::loadState(std::string_view bytes) {
     const std::scoped_lock lock(mutex_);
     capture_ = capture::loadCapture(bytes);
-    changed_ = true;
+    ++wanted_;
+    pending_ = true;
 }
 
 bool Captures::settled() const {
     const std::scoped_lock lock(mutex_);
-    return !changed_ && shown_.phase != Phase::separating && wish_ == Wish::none && dropped_.empty();
+    return !pending_ && opened_ == wanted_ && shown_.phase != Phase::separating && wish_ == Wish::none &&
+           dropped_.empty();
 }
 
 void Captures::turn(InputStream& input, const SeparationSettings& settings) {
@@ -185,7 +188,8 @@ void Captures::finishRecording() {
     const std::scoped_lock lock(mutex_);
     capture_.rateHz = static_cast<int>(rate_);
     capture_.map = whole;
-    changed_ = true;
+    ++wanted_;
+    pending_ = true;
     shown_.phase = Phase::idle;
     shown_.recorded.clear();
 }
@@ -210,7 +214,8 @@ void Captures::importDropped() {
     capture_.rateHz = static_cast<int>(rate_);
     capture_.map = {};
     capture_.map.overlay(piece);
-    changed_ = true;
+    ++wanted_;
+    pending_ = true;
     shown_.problem.clear();
     shown_.cancelled = false;
 }
@@ -219,9 +224,10 @@ void Captures::separateNext(const SeparationSettings& settings) {
     capture::Capture capture;
     {
         const std::scoped_lock lock(mutex_);
-        if (shown_.phase != Phase::idle || capture_.rateHz != static_cast<int>(rate_))
+        if (shown_.phase != Phase::idle)
             return;
-        capture = capture_;
+        if (capture_.rateHz == static_cast<int>(rate_))
+            capture = capture_;
     }
     for (const auto& piece : capture.map.pieces()) {
         // Stems of other settings play on until those of the present ones are there.
@@ -232,6 +238,8 @@ void Captures::separateNext(const SeparationSettings& settings) {
             return;
         }
     }
+    const std::scoped_lock lock(mutex_);
+    pending_ = opened_ != wanted_;
 }
 
 void Captures::begin(const capture::Piece& piece, const SeparationSettings& settings) {
@@ -310,19 +318,24 @@ void Captures::setStems(const capture::StemsRecipe& recipe, const std::string& k
     capture_.weightsSha256 = recipe.weightsSha256;
     capture_.refinerSteps = recipe.refinerSteps;
     capture_.seed = recipe.seed;
-    changed_ = true;
+    ++wanted_;
+    pending_ = true;
 }
 
 void Captures::reopen() {
     capture::Capture capture;
+    std::uint64_t wanted = 0;
     {
         const std::scoped_lock lock(mutex_);
-        if (!std::exchange(changed_, false))
+        if (opened_ == wanted_)
             return;
+        wanted = wanted_;
         capture = capture_;
     }
     if (capture.map.empty() && library_ == nullptr) {
         sets_.publish(nullptr);
+        const std::scoped_lock lock(mutex_);
+        opened_ = wanted;
         return;
     }
     openStore();
@@ -332,12 +345,15 @@ void Captures::reopen() {
     auto set = library->open(capture);
     sets_.publish(std::move(set));
     const std::scoped_lock lock(mutex_);
+    opened_ = wanted;
     library_ = library;
     heard_.store(library.get(), std::memory_order_release);
     shown_.states = library->states();
     for (std::size_t index = 0; index < shown_.states.size(); ++index)
-        if (shown_.states[index] == capture::PieceState::unseparated)
-            capture_.map.setStems(capture_.map.pieces()[index].source, {}); // gone from the store: made again
+        if (shown_.states[index] == capture::PieceState::unseparated) {
+            capture_.map.setStems(capture.map.pieces()[index].source, {}); // gone from the store: made again
+            pending_ = true;
+        }
 }
 
 void Captures::fail(const std::string& problem) {

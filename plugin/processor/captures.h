@@ -105,7 +105,8 @@ class Captures {
     Wish wish_ = Wish::none;
     std::filesystem::path dropped_;
     capture::Capture capture_;
-    bool changed_ = true; // capture_ is not what was opened last
+    bool pending_ = true;                   // there may be something to separate
+    std::uint64_t wanted_ = 1, opened_ = 0; // versions of capture_: the newest, and the one that plays
     Status shown_;
     std::atomic<capture::CaptureLibrary*> heard_{
         nullptr}; // for the audio thread; changes only while no block is processed
