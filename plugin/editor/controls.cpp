@@ -69,7 +69,7 @@ void PushButton::paintButton(juce::Graphics& g, bool hover, bool down) {
     auto label = area.reduced(8, 0);
     if (!icon_.isEmpty()) {
         const float width = iconOnly_ ? 0 : 9 + widthOf(text_, font(13, Weight::medium));
-        auto box = area.withSizeKeepingCentre(18 + width, 18);
+        auto box = area.withSizeKeepingCentre(18 + width, 18).translated(iconOnly_ ? 0.0f : -3.0f, 0);
         drawIcon(g, icon_, box.removeFromLeft(18), colour);
         label = box.withTrimmedLeft(9).expanded(1, 0).withY(area.getY()).withHeight(area.getHeight());
     }
@@ -277,17 +277,17 @@ Switch::Switch(const juce::String& id, const LookAndFeel& look) : juce::Button(i
 
 void Switch::paintButton(juce::Graphics& g, bool, bool) {
     const auto area = getLocalBounds().toFloat();
-    const bool on = getToggleState();
+    const bool on = getToggleState(), forced = on && !isEnabled();
     const float radius = area.getHeight() / 2;
-    g.setColour(look_.theme[!isEnabled() ? Token::head : on ? Token::on : Token::inset]);
+    g.setColour(look_.theme[forced ? Token::mid : !isEnabled() ? Token::head : on ? Token::on : Token::inset]);
     g.fillRoundedRectangle(area, radius);
-    if (!on || !isEnabled()) {
+    if (!on) {
         g.setColour(look_.theme[isEnabled() ? Token::edge : Token::line]);
         g.drawRoundedRectangle(area.reduced(0.5f), radius - 0.5f, 1);
     }
     auto knob = area.reduced(3);
     knob = on ? knob.withLeft(knob.getRight() - knob.getHeight()) : knob.withWidth(knob.getHeight());
-    g.setColour(look_.theme[!isEnabled() ? Token::off : on ? Token::ink : Token::mid]);
+    g.setColour(look_.theme[forced ? Token::bar : !isEnabled() ? Token::off : on ? Token::ink : Token::mid]);
     g.fillEllipse(knob);
 }
 

@@ -189,6 +189,8 @@ void EditorContent::openSettings(bool open) {
     parts.sheet.show(parts.state.settings);
     parts.sheet.setVisible(open);
     parts.bottomBar.setSettingsOpen(open);
+    if (isShowing()) // so that Esc and Tab go where the user looks
+        (open ? static_cast<juce::Component*>(&parts.sheet) : this)->grabKeyboardFocus();
     parts.ring.place();
 }
 

@@ -52,16 +52,17 @@ void ErrorBanner::paint(juce::Graphics& g) {
     g.fillRoundedRectangle(area, cornerRadius);
     g.setColour(theme[Token::err]);
     g.drawRoundedRectangle(area.reduced(0.5f), cornerRadius - 0.5f, 1);
-    drawIcon(g, warningIcon(), juce::Rectangle<float>(18, 18).withCentre({24, 23}), theme[Token::err]);
     const bool narrow = getWidth() < compactBelow;
+    drawIcon(g, warningIcon(), juce::Rectangle<float>(18, 18).withCentre({24, narrow ? 17.0f : 23.0f}),
+             theme[Token::err]);
     const float room = area.getWidth() - 42 - 152;
     const auto type = font(narrow ? 12.0f : 13.0f);
     const auto column = [&](int index, const juce::String& title, bool first, const std::string& text) {
         static constexpr std::array starts{0.0f, 0.345f, 0.7008f};
-        const float x = 42 + room * starts[static_cast<size_t>(index)], width = room * (narrow ? 0.315f : 0.272f);
-        drawLine(g, title, juce::Rectangle<float>(x, 15, width + 8, 16), font(first ? 14.0f : 12.0f, Weight::medium),
-                 theme[first ? Token::hi : Token::mid]);
-        drawParagraph(g, utf8(text), {x, 41, width, area.getHeight() - 46}, type, theme[Token::hi],
+        const float x = 42 + room * starts[static_cast<size_t>(index)], width = room * (narrow ? 0.315f : 0.252f);
+        drawLine(g, title, juce::Rectangle<float>(x, narrow ? 9.0f : 15.0f, width + 8, 16),
+                 font(first ? 14.0f : 12.0f, Weight::medium), theme[first ? Token::hi : Token::mid]);
+        drawParagraph(g, utf8(text), {x, narrow ? 33.0f : 41.0f, width, area.getHeight() - 46}, type, theme[Token::hi],
                       narrow ? 14.0f : 17.0f, narrow ? 4 : 3);
     };
     column(0, utf8(error_->title), true, error_->what);

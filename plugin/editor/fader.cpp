@@ -42,7 +42,10 @@ void Fader::paint(juce::Graphics& g) {
     const juce::Rectangle<float> track(0, centre - 2, area.getWidth(), 4);
     g.setColour(theme[Token::inset]);
     g.fillRoundedRectangle(track, 2);
-    if (isEnabled()) {
+    if (!isEnabled()) {
+        g.setColour(theme[Token::line]);
+        g.drawRoundedRectangle(track.reduced(0.5f), 1.5f, 1);
+    } else {
         g.setColour(dimmed_ ? theme[Token::mid] : theme.lane(stem_));
         g.fillRoundedRectangle(track.withRight(x), 2);
     }

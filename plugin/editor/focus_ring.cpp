@@ -15,7 +15,8 @@ void FocusRing::place() {
     auto* parent = getParentComponent();
     auto* focused = juce::Component::getCurrentlyFocusedComponent();
     const bool shown = parent != nullptr && focused != nullptr && parent->isParentOf(focused) &&
-                       dynamic_cast<juce::TextEditor*>(focused) == nullptr; // that one has a caret and its own outline
+                       dynamic_cast<juce::TextEditor*>(focused) == nullptr &&
+                       focused->getComponentID() != "settings_sheet"; // that one has a caret and its own outline
     setVisible(shown);
     if (!shown)
         return;

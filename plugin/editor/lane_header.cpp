@@ -140,9 +140,10 @@ void LaneHeader::paint(juce::Graphics& g) {
                  juce::Justification::horizontallyCentred);
     const auto row = boxes_.name.getUnion(boxes_.value);
     const auto name = lane_ < 0 ? row.withRight(boxes_.meter.getX() - 6) : boxes_.name;
-    drawLine(g, laneTitle(lane_), name, font(13, Weight::medium), theme[asleep_ ? Token::mid : Token::hi]);
+    drawLine(g, laneTitle(lane_), name, font(13, Weight::medium), theme[asleep_ ? Token::dim : Token::hi]);
     if (lane_ < 0)
-        drawLine(g, subtitle_, boxes_.gain.withRight(boxes_.meter.getX() - 6), font(12), theme[Token::mid]);
+        drawLine(g, subtitle_, boxes_.gain.withRight(boxes_.meter.getX() - 6), font(12),
+                 theme[asleep_ ? Token::dim : Token::mid]);
 }
 
 void LaneHeader::setSolo(bool on) {

@@ -84,7 +84,7 @@ void Ruler::paint(juce::Graphics& g) {
     const float height = static_cast<float>(getHeight()), bottom = height - 1;
     if (asleep_)
         return;
-    const auto playheadX = static_cast<float>(view_.x(playhead_));
+    const auto playheadX = static_cast<float>(std::floor(view_.x(playhead_)));
     juce::Path head;
     head.startNewSubPath(playheadX - 6, height - 13);
     for (const auto& point :

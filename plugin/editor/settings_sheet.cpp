@@ -77,8 +77,9 @@ SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
       tokenChoose_("set.choose_token", utf8("Choose…"), look) {
     setComponentID("settings_sheet");
     setTitle("Settings");
+    setWantsKeyboardFocus(true);
     setFocusContainerType(FocusContainerType::keyboardFocusContainer);
-    page_.setComponentID("settings_panel");
+    view_.setComponentID("settings_panel");
     view_.setViewedComponent(&page_, false);
     view_.setScrollBarsShown(true, false);
     addAndMakeVisible(view_);
@@ -89,7 +90,9 @@ SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
         cacheLimit_.addItem(juce::String(limitsGb[index]) + " GB", static_cast<int>(index) + 1);
     cacheLimit_.setTitle("Largest size of the capture cache");
     device_.setTitle("Compute on");
-    tls_.setTitle("Encrypted");
+    tls_.setTitle("TLS");
+    tls_.setTooltip("Another computer is never asked without it");
+    tls_.setEnabled(false);
     prepareField(address_, "set.address", "Address");
     prepareField(token_, "set.token", "Token");
     token_.setPasswordCharacter(static_cast<juce::juce_wchar>(0x2022));
@@ -110,7 +113,6 @@ SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
     close_.onClick = [this] { onClose(); };
     where_.onChoose = [this](int) { apply(); };
     device_.onChange = cacheLimit_.onChange = light_.onClick = autoStart_.onClick = [this] { apply(); };
-    tls_.onClick = [this] { tls_.setToggleState(true, juce::dontSendNotification); }; // without exception
     test_.onClick = [this] {
         page_.answer = utf8("Asking…");
         page_.repaint();
@@ -137,7 +139,7 @@ void SettingsSheet::prepareField(juce::TextEditor& field, const juce::String& id
     field.setComponentID(id);
     field.setTitle(title);
     field.setFont(font(13));
-    field.setIndents(10, 0);
+    field.setIndents(9, 0);
     field.setJustification(juce::Justification::centredLeft);
     field.onReturnKey = field.onFocusLost = [this] { apply(); };
     field.onEscapeKey = [this] { onClose(); };
@@ -167,9 +169,8 @@ void SettingsSheet::layOut() {
 }
 
 void SettingsSheet::enableFields() {
-    for (auto* field :
-         {asComponent(address_), asComponent(tls_), asComponent(token_), asComponent(paste_), asComponent(caFile_),
-          asComponent(caChoose_), asComponent(tokenFile_), asComponent(tokenChoose_)})
+    for (auto* field : {asComponent(address_), asComponent(token_), asComponent(paste_), asComponent(caFile_),
+                        asComponent(caChoose_), asComponent(tokenFile_), asComponent(tokenChoose_)})
         field->setEnabled(settings_.anotherComputer);
     autoStart_.setEnabled(!settings_.anotherComputer);
 }

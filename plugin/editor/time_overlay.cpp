@@ -39,10 +39,10 @@ void TimeOverlay::show(const EditorState& state, const TimeView& view) {
 void TimeOverlay::paint(juce::Graphics& g) {
     const float height = static_cast<float>(getHeight());
     for (const auto& line : lines_) {
-        const auto x = static_cast<float>(std::round(view_.x(line.second)));
+        const auto x = static_cast<float>(std::floor(view_.x(line.second)));
         g.setColour(look_.theme[line.colour]);
         if (!line.dashed) {
-            g.fillRect(juce::Rectangle<float>(x - 0.5f, 0, 2, height));
+            g.fillRect(juce::Rectangle<float>(x - 1, 0, 2, height));
             continue;
         }
         for (float y = 0; y < height; y += 6)

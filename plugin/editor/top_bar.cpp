@@ -83,7 +83,7 @@ void TopBar::paint(juce::Graphics& g) {
     if (!boxes_.compact)
         drawLine(g, "Stemline", logo.withLeft(logo.getX() + 30).withWidth(80), font(16, Weight::medium),
                  theme[Token::hi]);
-    drawLine(g, "Refiner", boxes_.refinerLabel, font(12), theme[Token::mid]);
+    drawLine(g, "Refiner", boxes_.refinerLabel, font(12), theme[refiner_.isEnabled() ? Token::mid : Token::off]);
 }
 
 } // namespace stemline::editor

@@ -5,6 +5,7 @@
 #include "keys.h"
 #include "states.h"
 #include <iostream>
+#include <set>
 
 namespace stemline::editor {
 namespace {
@@ -51,6 +52,16 @@ bool writePng(const juce::Image& image, const juce::File& file) {
     return stream.openedOk() && juce::PNGImageFormat().writeImageToStream(image, stream);
 }
 
+/** Of what is in the file, not of what was drawn. */
+int distinctColours(const juce::File& file) {
+    const auto image = juce::ImageFileFormat::loadFrom(file);
+    std::set<juce::uint32> colours;
+    for (int y = 0; y < image.getHeight(); ++y)
+        for (int x = 0; x < image.getWidth(); ++x)
+            colours.insert(image.getPixelAt(x, y).getARGB());
+    return static_cast<int>(colours.size());
+}
+
 bool shoot(const NamedState& named, Size size, const juce::File& folder) {
     PretendProcessor processor;
     for (const auto& [id, value] : named.parameters)
@@ -70,8 +81,12 @@ bool shoot(const NamedState& named, Size size, const juce::File& folder) {
     all->setProperty("components", boxes.get());
     all->setProperty("tab", tabOrder(content));
     const auto picture = content.createComponentSnapshot(content.getLocalBounds(), true, size.scale);
-    return folder.getChildFile(name + ".json").replaceWithText(juce::JSON::toString(all.get())) &&
-           writePng(picture, folder.getChildFile(name + ".png"));
+    const auto file = folder.getChildFile(name + ".png");
+    if (!writePng(picture, file))
+        return false;
+    all->setProperty("colours", distinctColours(file));
+    all->setProperty("size", juce::Array<juce::var>{picture.getWidth(), picture.getHeight()});
+    return folder.getChildFile(name + ".json").replaceWithText(juce::JSON::toString(all.get()));
 }
 
 int run(const juce::String& argument) {

@@ -70,12 +70,17 @@ std::vector<NamedState> designStates() {
 
     auto stale = captured();
     stale.stale = {{42, 50.5}};
+    for (const size_t silent : {1u, 2u, 3u, 4u, 7u}) // only the vocals are soloed
+        stale.meters[silent] = {};
 
     auto lost = live();
     lost.server = {"Server lost · try 3 in 4 s", Tone::err, ""};
     lost.error = errors::serverLost("0:44", "connection refused");
     lost.lostSince = 44.1;
     lost.lateBlocks = 38;
+    for (size_t lane = 1; lane < numLanes; ++lane)
+        lost.meters[lane] = {};
+    lost.meters[numStems] = lost.meters[0];
 
     auto missing = captured();
     missing.server = {"Model missing on the server", Tone::err, ""};
