@@ -59,7 +59,7 @@ void ErrorBanner::paint(juce::Graphics& g) {
     const auto type = font(narrow ? 12.0f : 13.0f);
     const auto column = [&](int index, const juce::String& title, bool first, const std::string& text) {
         static constexpr std::array starts{0.0f, 0.345f, 0.7008f};
-        const float x = 42 + room * starts[static_cast<size_t>(index)], width = room * (narrow ? 0.315f : 0.252f);
+        const float x = 42 + room * starts[static_cast<size_t>(index)], width = room * (narrow ? 0.295f : 0.252f);
         drawLine(g, title, juce::Rectangle<float>(x, narrow ? 9.0f : 15.0f, width + 8, 16),
                  font(first ? 14.0f : 12.0f, Weight::medium), theme[first ? Token::hi : Token::mid]);
         drawParagraph(g, utf8(text), {x, narrow ? 33.0f : 41.0f, width, area.getHeight() - 46}, type, theme[Token::hi],

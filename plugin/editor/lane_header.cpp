@@ -134,7 +134,7 @@ void LaneHeader::paint(juce::Graphics& g) {
     }
     const auto onTile = asleep_ ? theme[Token::off] : theme.onLane(lane_);
     if (lane_ < 0)
-        drawIcon(g, arrowIcon(), tile.withSizeKeepingCentre(14, 14), onTile);
+        drawIcon(g, arrowIcon(), tile.withSizeKeepingCentre(14, 14), theme[asleep_ ? Token::off : Token::ink]);
     else
         drawLine(g, juce::String(number_), tile, font(13, Weight::medium), onTile,
                  juce::Justification::horizontallyCentred);

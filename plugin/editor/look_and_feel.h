@@ -18,6 +18,7 @@ class LookAndFeel final : public juce::LookAndFeel_V4 {
     LookAndFeel();
 
     void setLight(bool);
+    const std::shared_ptr<void> fonts = holdFonts();
     Theme theme;
 
     /** The body of a neutral control. */

@@ -49,6 +49,8 @@ juce::StringArray lines(const juce::String& text, const juce::Font& font, float 
 
 } // namespace
 
+std::shared_ptr<void> holdFonts() { return std::make_shared<juce::SharedResourcePointer<Fonts>>(); }
+
 juce::Font font(float pixels, Weight weight) {
     // Shared by all open editors, gone with the last; what a font holds keeps its typeface.
     const juce::SharedResourcePointer<Fonts> fonts;

@@ -2,11 +2,15 @@
 // Type: Roboto, shipped with the editor, and lines of it centred by their capitals.
 
 #include <juce_gui_basics/juce_gui_basics.h>
+#include <memory>
 #include <string>
 
 namespace stemline::editor {
 
 enum class Weight { regular, medium };
+
+/** Keeps the typefaces loaded while an editor is open; without it every call of font() loads them anew. */
+std::shared_ptr<void> holdFonts();
 
 /** Roboto of so many pixels an em. Message thread. */
 juce::Font font(float pixels, Weight = Weight::regular);
