@@ -197,6 +197,8 @@ void LiveLink::Worker::connectStep() {
                 status.state = State::connecting;
         });
     } else if (Clock::now() >= dueAt_ || newServerIsThere()) {
+        if (wasReady_ && !mayStart_ && !choice_.remote && !LocalServer::leftRecord())
+            mayStart_ = false; // the one that we knew was shut down: it is not for us to start another
         connector_.begin(choice_, {mayStart_, restart_, {}});
         restart_ = false;
     }

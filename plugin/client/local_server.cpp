@@ -96,6 +96,8 @@ std::optional<ServerRecord> LocalServer::find() {
     return record;
 }
 
+bool LocalServer::leftRecord() { return fs::exists(runtimeDir() / "server.json"); }
+
 bool LocalServer::running() { return lockHeld(lockFile()); }
 
 ServerRecord LocalServer::start(const std::vector<std::string>& arguments, std::stop_token stop) {

@@ -26,6 +26,9 @@ class LocalServer {
     /// The server that is recorded and whose process lives. Throws ClientError where its token cannot be had.
     static std::optional<ServerRecord> find();
 
+    /// Whether there is a record at all. A server that ends on purpose takes its own along; one that crashed cannot.
+    static bool leftRecord();
+
     /// Whether a living process holds the server's lock, reachable or not.
     static bool running();
 
