@@ -25,10 +25,21 @@ def band_power(audio: Audio, limit: float) -> Audio:
 
 
 def high_shares(stems_SCN: Audio, mixture_CN: Audio, limit: float) -> Audio:
-    """(S, T): each stem's part of the mixture's energy just below the limit; what no stem has stays out."""
+    """(S, T): each stem's part of the mixture's energy just below the limit; what no stem has stays out.
+
+    A frame of silence has no parts of its own and takes those of the nearest that sounds: the edge of a sound reaches
+    into it, and would otherwise be shared with nobody.
+    """
     stems_ST = band_power(stems_SCN, limit).sum(1)
     rest_T = band_power(mixture_CN - stems_SCN.sum(0), limit).sum(0)
-    shares = stems_ST / np.maximum(stems_ST.sum(0) + rest_T, 1e-20)
+    total_T = stems_ST.sum(0) + rest_T
+    shares = stems_ST / np.maximum(total_T, 1e-20)
+    sounding = np.flatnonzero(total_T > 1e-9 * total_T.max(initial=0.0))
+    if len(sounding):
+        frames = np.arange(len(total_T))
+        after = sounding[np.minimum(np.searchsorted(sounding, frames), len(sounding) - 1)]
+        before = sounding[np.maximum(np.searchsorted(sounding, frames, side="right") - 1, 0)]
+        shares = shares[:, np.where(np.abs(after - frames) < np.abs(frames - before), after, before)]
     padded = np.pad(shares, [(0, 0), (1, 1)], mode="edge")
     return np.apply_along_axis(lambda row: np.convolve(row, _SMOOTHING, mode="valid"), -1, padded).astype(np.float32)
 
