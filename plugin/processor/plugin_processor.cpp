@@ -21,7 +21,9 @@ PluginProcessor::PluginProcessor()
 }
 
 void PluginProcessor::prepareToPlay(double sampleRate, int maximumBlock) {
-    channels_ = getMainBusNumInputChannels();
+    channels_ = juce::jlimit(1, maxChannels, getMainBusNumInputChannels());
+    stems_ = {}; // what is heard where a host goes on without having prepared us
+    delayed_ = main_ = {};
     mixer_.prepare(sampleRate, channels_);
     instance.prepare(sampleRate, juce::jmax(1, maximumBlock), channels_, isNonRealtime());
 }
