@@ -237,5 +237,15 @@ def test_fifty_lives_leave_nothing_behind(server: RunningServer, home: Path, tmp
         assert late["rss_kib"] - early["rss_kib"] < 20 * 1024
 
 
+def test_forty_instances_share_a_connection_and_leave_nothing_behind(server: RunningServer, tmp_path: Path) -> None:
+    said = run_host(f"crowd 2 {RATE}\ncrowd 40 {4 * RATE}\n", server.home, tmp_path)
+    few, many = said.answers
+    per_instance = (many["threads"][1] - few["threads"][1]) / 38
+    assert per_instance <= 3, "a control thread, a worker, and one more while connecting"
+    assert many["descriptors"][1] - few["descriptors"][1] < 38, "each instance has a connection of its own"
+    assert many["threads"][2] <= few["threads"][2]
+    assert many["descriptors"][2] <= few["descriptors"][2]
+
+
 def test_stems_have_the_names_of_the_buses() -> None:
     assert [bus.lower() for bus in BUSES[1:]] == list(STEMS)

@@ -5,6 +5,7 @@
 //   record on · write FILE.wav · save FILE · open FILE · transfer FILE · capture · settle SECONDS · fuzz FILES.. ·
 //   editor FILE.png SCALE · latency · buses · timing resources · sleep SECONDS · syscalls FRAMES SIZES
 
+#include "crowd.h"
 #include "host.h"
 #include "screen.h"
 #include "system_calls.h"
@@ -47,12 +48,10 @@ juce::AudioBuffer<float> readAudio(const std::string& path) {
 /** Threads, descriptors and resident memory of this process. */
 void sayResources() {
     juce::DynamicObject::Ptr object = new juce::DynamicObject();
-    object->setProperty("descriptors",
-                        juce::File("/proc/self/fd").getNumberOfChildFiles(juce::File::findFilesAndDirectories));
+    object->setProperty("descriptors", descriptorsNow());
+    object->setProperty("threads", threadsNow());
     std::ifstream status("/proc/self/status");
     for (std::string line; std::getline(status, line);) {
-        if (line.rfind("Threads:", 0) == 0)
-            object->setProperty("threads", std::stoi(line.substr(8)));
         if (line.rfind("VmRSS:", 0) == 0)
             object->setProperty("rss_kib", std::stoi(line.substr(6)));
     }
@@ -119,6 +118,15 @@ class Script {
             names.add(host_.processor().getBus(false, index)->getName());
         say("buses", names.joinIntoString(","));
     }
+    void sayCrowd(Words& words) {
+        const auto count = take<int>(words);
+        const auto cost = crowd(count, take<std::int64_t>(words), onMessageThread_);
+        juce::DynamicObject::Ptr object = new juce::DynamicObject();
+        object->setProperty("threads", juce::Array<juce::var>{cost.threadsBefore, cost.threads, cost.threadsAfter});
+        object->setProperty("descriptors",
+                            juce::Array<juce::var>{cost.descriptorsBefore, cost.descriptors, cost.descriptorsAfter});
+        say(object);
+    }
     void systemCalls(Words& words) {
         const auto frames = take<std::int64_t>(words);
         const auto sizes = take<std::string>(words);
@@ -184,6 +192,7 @@ class Script {
         {"timing", [this](Words&) { sayTiming(); }},
         {"resources", [](Words&) { sayResources(); }},
         {"sleep", [](Words& w) { std::this_thread::sleep_for(std::chrono::duration<double>(take<double>(w))); }},
+        {"crowd", [this](Words& w) { sayCrowd(w); }},
         {"syscalls", [this](Words& w) { systemCalls(w); }},
     };
 };
