@@ -1,0 +1,54 @@
+"""The server dies while the plugin plays in real time: nothing shifts or clicks, and stems come back by themselves."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from plugin_support import BUSES, delayed, read_buses, run_host, sum_of_stems, write_song
+from service_support import running_server, song
+
+RATE = 44100
+SECONDS = 40
+
+
+def test_the_sum_is_kept_and_stems_return_after_each_death(tiny_model_dir: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    song_NC = song(SECONDS)
+    write_song(tmp_path / "song.wav", song_NC, RATE)
+    script = f"""
+        load direct
+        prepare {RATE} 512
+        input song.wav
+        latency
+        pace on
+        record on
+        play 0 {SECONDS * RATE} 512
+        timing
+        write out.wav
+    """
+    with ThreadPoolExecutor(1) as pool:
+        playing = pool.submit(run_host, script, home, tmp_path)
+        for _ in range(2):
+            with running_server(home, tiny_model_dir) as server:
+                time.sleep(9)
+                server.kill()
+        with running_server(home, tiny_model_dir):
+            said = playing.result()
+    buses = read_buses(tmp_path / "out.wav")
+    expected_NC = delayed(song_NC, said["latency"], len(song_NC))
+    assert np.abs(sum_of_stems(buses) - expected_NC).max() < 1e-6
+    assert np.abs(buses["Main"] - expected_NC).max() < 1e-6
+
+    # A stem fades where it goes and where it comes: next to silence it is soft.
+    for bus in BUSES[1:7]:
+        left_N, right_N = np.abs(buses[bus][:-1]).max(1), np.abs(buses[bus][1:]).max(1)
+        edges_N = np.where((left_N == 0) != (right_N == 0), left_N + right_N, 0)
+        assert edges_N.max() <= 0.02 * left_N.max()
+
+    heard_N = np.abs(buses["Bass"]).max(1) > 0
+    assert not heard_N[: said["latency"]].any()
+    assert heard_N[-RATE // 4 :].any(), "no stems at the end, though a server was there again"
+    dead = np.flatnonzero(~heard_N[np.argmax(heard_N) :])
+    assert len(dead) > 0, "the server's death was not noticed: this test has shown nothing"
+    assert said["max"] < 10, "processBlock waited for a dead server"
