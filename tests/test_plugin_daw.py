@@ -149,3 +149,34 @@ def test_a_store_that_was_emptied_is_filled_again_where_the_source_is_left(
     again = f"load direct\nopen project.state\nprepare {RATE} 512\ninput song.wav\noffline on\nrecord on\n"
     run_host(again + f"play 0 {len(song_NC)} 512\nwrite again.wav\n", server.home, tmp_path)
     assert_bounced(read_buses(tmp_path / "again.wav"), bounced, song_NC, faded=FADE)
+
+
+def test_a_dropped_file_plays_and_leaves_as_the_stems_of_a_bounce(
+    server: RunningServer, bounced: dict[str, Audio], song_NC: Audio, tmp_path: Path
+) -> None:
+    write_song(tmp_path / "song.wav", song_NC, RATE)
+    script = f"""
+        load direct
+        param Mode = Captured
+        prepare {RATE} 512
+        input song.wav
+        play 0 1024 512
+        drop song.wav
+        settle 200
+        export stems
+        record on
+        play 0 {len(song_NC)} 512
+        write out.wav
+        drop project.state
+        settle 10
+    """
+    (tmp_path / "project.state").write_bytes(b"no song")
+    said = run_host(script, server.home, tmp_path)
+    settled, exported, wrong = said.all("problem")
+    assert settled == exported == ""
+    assert "Use WAV, FLAC, AIFF or OGG" in wrong
+    assert_bounced(read_buses(tmp_path / "out.wav"), bounced, song_NC)
+    for bus, stem_NC in bounced.items():
+        exported_NC, rate = soundfile.read(tmp_path / "stems" / f"{bus.lower()}.wav", dtype="float32", always_2d=True)
+        assert rate == RATE
+        assert np.array_equal(exported_NC, stem_NC)

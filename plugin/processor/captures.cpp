@@ -1,5 +1,6 @@
 #include "processor/captures.h"
 #include "capture/audio_files.h"
+#include "capture/capture_export.h"
 #include "capture/capture_state.h"
 
 namespace stemline {
@@ -385,24 +386,13 @@ void Captures::exportStems(const std::filesystem::path& folder, std::vector<Stem
     const auto disk = capture::DiskThread::shared(); // which the library keeps
     disk->post([capture, library, folder, stems = std::move(stems), done = std::move(done)] {
         std::vector<std::filesystem::path> files;
+        std::string problem;
         try {
-            const auto set = library->peek(capture);
-            const auto& pieces = capture.map.pieces();
-            const std::int64_t start = pieces.front().start, frames = pieces.back().stop() - start;
-            const int channels = pieces.front().channels;
-            std::filesystem::create_directories(folder);
-            for (const Stem stem : stems) {
-                const auto path = folder / (std::string(stemName(stem)) + ".wav");
-                capture::writeWav(path, capture.rateHz, channels, frames,
-                                  [&](std::int64_t frame, int count, float* interleaved) {
-                                      capture::readStem(*set, stem, start + frame, count, channels, interleaved);
-                                  });
-                files.push_back(path);
-            }
-            done(files, {});
+            files = capture::exportStems(*library, capture, stems, folder);
         } catch (const std::exception& error) {
-            done(files, error.what());
+            problem = error.what();
         }
+        done(files, problem);
     });
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <dlfcn.h>
+#include <future>
 #include <sndfile.h>
 #include <thread>
 
@@ -219,6 +220,20 @@ std::string Host::waitForCaptures(double seconds) {
         std::this_thread::sleep_for(std::chrono::milliseconds(50));
     std::this_thread::sleep_for(std::chrono::milliseconds(200)); // the player has it
     return captures.status().problem;
+}
+
+/** As a file that is dropped on the editor. */
+void Host::drop(const juce::File& file) { own().instance.captures.importFile(file.getFullPathName().toStdString()); }
+
+/** As the editor's "Export all"; what failed, or nothing. */
+std::string Host::exportStems(const juce::File& folder) {
+    std::vector<Stem> all;
+    for (int stem = 0; stem < numStems; ++stem)
+        all.push_back(static_cast<Stem>(stem));
+    std::promise<std::string> done;
+    own().instance.captures.exportStems(folder.getFullPathName().toStdString(), all,
+                                        [&](const auto&, const std::string& problem) { done.set_value(problem); });
+    return done.get_future().get();
 }
 
 PluginProcessor& Host::own() {

@@ -60,6 +60,8 @@ class Host {
     void loadState(const juce::File&, bool wrapped = false);
     void capture();
     std::string waitForCaptures(double seconds);
+    void drop(const juce::File&);
+    std::string exportStems(const juce::File& folder);
     void openEditor(const juce::File& picture, double scale);
     void record(bool on);
     void writeRecording(const juce::File&);
