@@ -9,6 +9,7 @@ add_library(stemline_processor STATIC
   processor/plugin_state.cpp
   processor/user_settings.cpp)
 target_include_directories(stemline_processor PUBLIC ${CMAKE_CURRENT_LIST_DIR}/..)
+target_compile_definitions(stemline_processor PRIVATE STEMLINE_VERSION="${PROJECT_VERSION}")
 target_link_libraries(stemline_processor PUBLIC stemline_juce stemline_engine stemline_client PRIVATE stemline_warnings)
 foreach(part stemline_capture stemline_editor)
   if(TARGET ${part})

@@ -1,6 +1,7 @@
 #include "processor/plugin_editor.h"
 #include "client/models.h"
 #include "editor/errors.h"
+#include <algorithm>
 
 namespace stemline {
 namespace {
@@ -28,6 +29,24 @@ editor::Tone toneOf(client::ServerStatus::State state) {
 
 std::string sizeText(std::uint64_t bytes) {
     return bytes == 0 ? std::string() : std::to_string((bytes + 500'000) / 1'000'000) + " MB";
+}
+
+/** Adds a range to sorted, disjoint ones. */
+void include(std::vector<editor::TimeRange>& ranges, editor::TimeRange added) {
+    std::erase_if(ranges, [&](const editor::TimeRange& range) {
+        if (range.stop < added.start || range.start > added.stop)
+            return false;
+        added = {std::min(range.start, added.start), std::max(range.stop, added.stop)};
+        return true;
+    });
+    const auto after = std::ranges::find_if(ranges, [&](const auto& range) { return range.start > added.stop; });
+    ranges.insert(after, added);
+}
+
+/** What a user can influence is the hop: the rest is the model's look-ahead and this machine's speed. */
+std::string latencyParts(double seconds, double hopSeconds) {
+    const auto text = [](double value) { return juce::String(value, 2).toStdString() + " s "; };
+    return text(hopSeconds) + "hop + " + text(seconds - hopSeconds) + "look-ahead, compute and reserve";
 }
 
 /** Calls back on the message thread, unless the component has gone meanwhile. */
@@ -72,6 +91,12 @@ editor::EditorState PluginEditor::state() {
         const auto level = plugin_.activity.level(lane);
         state.meters[static_cast<size_t>(lane)] = {level.peak, level.rms};
     }
+    state.signal = std::max(state.meters[0].peak[0], state.meters[0].peak[1]) > 1e-5f;
+    const bool lost = status.state == client::ServerStatus::State::lost;
+    lostSince_ = lost ? std::optional(lostSince_.value_or(state.playhead)) : std::nullopt;
+    state.lostSince = lostSince_;
+    if (status.hopSamples > 0 && state.sampleRate > 0)
+        state.latencyText = latencyParts(state.latencySamples / state.sampleRate, status.hopSamples / state.sampleRate);
     state.bouncing = plugin_.isNonRealtime() && state.playing;
     state.error = error(status);
     auto& settings = state.settings;
@@ -85,6 +110,8 @@ editor::EditorState PluginEditor::state() {
     settings.cacheFolder = capture::defaultStoreRoot().string();
     settings.light = settings_.light;
     settings.devices = {"Automatic"};
+    settings.version = STEMLINE_VERSION;
+    settings.serverVersion = status.version;
     return state;
 }
 
@@ -125,12 +152,10 @@ void PluginEditor::showCaptures(editor::EditorState& state) {
     const auto range = [rate](std::int64_t start, std::int64_t stop) {
         return editor::TimeRange{static_cast<double>(start) / rate, static_cast<double>(stop) / rate};
     };
-    for (const auto& piece : captures.capture.map.pieces()) {
-        if (!state.captured.empty() && state.captured.back().stop * rate >= static_cast<double>(piece.start) - 0.5)
-            state.captured.back().stop = static_cast<double>(piece.stop()) / rate;
-        else
-            state.captured.push_back(range(piece.start, piece.stop()));
-    }
+    for (const auto& piece : captures.capture.map.pieces())
+        include(state.captured, range(piece.start, piece.stop()));
+    for (const auto& extent : captures.recorded)
+        include(state.captured, range(extent.start, extent.stop));
     for (const auto& extent : captures.stale)
         state.stale.push_back(range(extent.start, extent.stop));
     auto& progress = state.progress;

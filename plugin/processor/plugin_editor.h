@@ -42,7 +42,7 @@ class PluginEditor : public juce::AudioProcessorEditor, private editor::EditorAc
     UserSettings settings_ = UserSettings::load();
     std::string problem_;              // of the last action here, for people
     std::function<void(int)> buttons_; // of the error that is shown
-    std::int64_t lateSeen_ = 0;
+    std::optional<double> lostSince_; // seconds of the timeline
     std::array<bool, numStems> stems_{};
     std::jthread background_; // of actions that wait for the server
     editor::EditorContent content_;
