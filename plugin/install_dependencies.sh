@@ -2,7 +2,8 @@
 # What the plugin is built with. On Debian and Ubuntu it is installed; elsewhere this says what to install.
 set -eu
 
-packages="cmake ninja-build g++ pkg-config ccache juce-modules-source juce-tools libgrpc++-dev protobuf-compiler
+packages="cmake ninja-build g++ pkg-config ccache python3-dev juce-modules-source juce-tools libgrpc++-dev
+protobuf-compiler
 protobuf-compiler-grpc libprotobuf-dev libsndfile1-dev libsoxr-dev pybind11-dev catch2 libasound2-dev
 libjack-jackd2-dev libx11-dev libxext-dev libxrandr-dev libxinerama-dev libxcursor-dev libfreetype-dev
 libgl-dev libwebkit2gtk-4.0-dev libcurl4-openssl-dev"
