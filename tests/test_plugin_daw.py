@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 from plugin_support import BUSES, STEMS, Audio, bundle, host_environment, read_buses, run_host, sum_of_stems, write_song
 from service_support import RunningServer, running_server
 
@@ -34,11 +35,9 @@ def song_NC() -> Audio:
     return audio_NC[5 * RATE : (5 + SECONDS) * RATE]
 
 
-@pytest.fixture(scope="module")
-def bounced(server: RunningServer, song_NC: Audio, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Audio]:
+def bounce(server: RunningServer, song_NC: Audio, rate: int, folder: Path) -> dict[str, Audio]:
     """What `pyserver bounce` makes of the song, by bus; a stem that the model does not have is silent."""
-    folder = tmp_path_factory.mktemp("bounced")
-    song = write_song(folder / "song.wav", song_NC, RATE)
+    song = write_song(folder / "song.wav", song_NC, rate)
     command = [sys.executable, "-m", "pyserver", "bounce", str(song), "-o", str(folder), "--steps", "1"]
     subprocess.run(command, env=os.environ | {"STEMLINE_HOME": str(server.home)}, check=True, capture_output=True)
     stems = {}
@@ -50,10 +49,15 @@ def bounced(server: RunningServer, song_NC: Audio, tmp_path_factory: pytest.Temp
     return stems
 
 
-def render(host: str, server: RunningServer, folder: Path, *options: object) -> tuple[Path, int]:
+@pytest.fixture(scope="module")
+def bounced(server: RunningServer, song_NC: Audio, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Audio]:
+    return bounce(server, song_NC, RATE, tmp_path_factory.mktemp("bounced"))
+
+
+def render(host: str, server: RunningServer, folder: Path, rate: int, *options: object) -> tuple[Path, int]:
     out = folder / f"{host}.wav"
     command = [sys.executable, str(ROOT / "tests" / "daw_scripts.py"), host, str(bundle())]
-    command += [str(folder / "song.wav"), str(out), str(RATE), *map(str, options)]
+    command += [str(folder / "song.wav"), str(out), str(rate), *map(str, options)]
     done = subprocess.run(
         command, env=host_environment(server.home), capture_output=True, text=True, timeout=300, check=False
     )
@@ -79,14 +83,53 @@ def test_dawdreamer_renders_the_stems_of_a_bounce(
 ) -> None:
     write_song(tmp_path / "song.wav", song_NC, RATE)
     seconds = SECONDS + WHOLE_WINDOWS_S + 0.1
-    out, _ = render("dawdreamer", server, tmp_path, block, seconds, "Live latency=1.0")
+    out, _ = render("dawdreamer", server, tmp_path, RATE, block, seconds, "Live latency=1.0")
     assert_bounced(read_buses(out), bounced, song_NC, round(WHOLE_WINDOWS_S * RATE))
+
+
+@pytest.mark.parametrize(("rate", "block"), [(48000, 512), (96000, 2048), (44100, 1), (44100, 17)])
+def test_dawdreamer_at_other_rates_and_in_the_smallest_blocks(
+    server: RunningServer, song_NC: Audio, tmp_path: Path, rate: int, block: int
+) -> None:
+    short_NC = soxr.resample(song_NC[: 3 * RATE], RATE, rate)
+    bounced = bounce(server, short_NC, rate, tmp_path)
+    seconds = 3 + WHOLE_WINDOWS_S + 0.1
+    out, _ = render("dawdreamer", server, tmp_path, rate, block, seconds, "Live latency=1.0")
+    assert_bounced(read_buses(out), bounced, short_NC, round(WHOLE_WINDOWS_S * rate))
+
+
+def test_a_mono_song_in_dawdreamer_and_on_a_mono_track(server: RunningServer, song_NC: Audio, tmp_path: Path) -> None:
+    """DawDreamer knows no mono bus and plays a mono song on the left; the console host has a mono track."""
+    left_NC = song_NC * np.float32([1, 0])
+    (tmp_path / "left").mkdir()
+    bounced = bounce(server, left_NC, RATE, tmp_path / "left")
+    write_song(tmp_path / "song.wav", song_NC[:, :1], RATE)
+    out, _ = render("dawdreamer", server, tmp_path, RATE, 512, SECONDS + WHOLE_WINDOWS_S + 0.1, "Live latency=1.0")
+    assert_bounced(read_buses(out), bounced, left_NC, round(WHOLE_WINDOWS_S * RATE))
+
+    (tmp_path / "mono").mkdir()
+    bounced = bounce(server, song_NC[:, :1], RATE, tmp_path / "mono")
+    frames = round((SECONDS + WHOLE_WINDOWS_S) * RATE)
+    script = f"""
+        load {bundle()}
+        layout 1
+        param Live latency = 12 s
+        prepare {RATE} 512
+        input song.wav
+        offline on
+        record on
+        play 0 {frames} random:1:700
+        write mono.wav
+    """
+    run_host(script, server.home, tmp_path)
+    latency = round(WHOLE_WINDOWS_S * RATE)
+    assert_bounced(read_buses(tmp_path / "mono.wav", channels=1), bounced, song_NC[:, :1], latency)
 
 
 def test_pedalboard_compensates_the_latency(server: RunningServer, song_NC: Audio, tmp_path: Path) -> None:
     """pedalboard gives one bus, and takes the latency away itself."""
     write_song(tmp_path / "song.wav", song_NC, RATE)
-    out, latency = render("pedalboard", server, tmp_path, 512, SECONDS + 3.5)
+    out, latency = render("pedalboard", server, tmp_path, RATE, 512, SECONDS + 3.5)
     assert latency == 3 * RATE
     main_NC = soundfile.read(out, dtype="float32", always_2d=True)[0]
     assert np.abs(main_NC[: len(song_NC)] - song_NC).max() < 1e-6
