@@ -9,6 +9,8 @@ namespace stemline::client {
 
 namespace {
 
+constexpr double leadSeconds = 0.25; // opening a call and computing a window take about as much
+
 void makeRoom(Chunk& chunk, int channels, int frames) {
     chunk.planes.resize(static_cast<std::size_t>(channels));
     for (auto& plane : chunk.planes)
@@ -25,6 +27,7 @@ ChunkReader::ChunkReader(InputStream& input) : input_(input) { configure(chunkFr
 
 void ChunkReader::configure(int chunkFrames, double sampleRate, bool offline) {
     chunkFrames_ = std::clamp(chunkFrames, 32, 1 << 16);
+    leadFrames_ = offline ? 0 : static_cast<int>(std::lround(leadSeconds * std::max(sampleRate, 1.0)));
     patience_ = std::chrono::duration<double>(chunkFrames_ / std::max(sampleRate, 1.0));
     offline_ = offline;
     makeRoom(current_, input_.channels(), chunkFrames_);
@@ -121,6 +124,11 @@ FrameRange ChunkReader::skipBefore(std::int64_t frame, Clock::time_point now) {
             skipped_ = true;
     }
     return skipped;
+}
+
+FrameRange ChunkReader::skipTooLate(std::int64_t playedUpTo, Clock::time_point now) {
+    const std::int64_t most = std::int64_t{capacity()} * 3 / 4;
+    return skipBefore(std::max(playedUpTo + leadFrames_, offline_ ? 0 : input_.framesWritten() - most), now);
 }
 
 std::int64_t ChunkReader::backlog() const { return input_.framesWritten() - popped_; }

@@ -42,20 +42,26 @@ class ChunkReader {
     /// Throws away everything that is there; the next chunk does not follow.
     FrameRange skip();
 
-    /// The same, but only of chunks that lie before `frame` as a whole.
-    FrameRange skipBefore(std::int64_t frame, Clock::time_point now);
+    /// The same, but keeps what may still come back before it is played (offline: what was not played yet), and room in
+    /// the ring.
+    FrameRange skipTooLate(std::int64_t playedUpTo, Clock::time_point now);
 
+    /// The first frame that was not popped yet.
+    std::int64_t oldest() const { return popped_; }
     /// Frames written but not yet popped.
     std::int64_t backlog() const;
     int capacity() const { return input_.capacity(); }
 
   private:
+    /// As `skip`, but only of chunks that lie before `frame` as a whole.
+    FrameRange skipBefore(std::int64_t frame, Clock::time_point now);
     bool read(int most);
     bool joins() const;
     void join();
 
     InputStream& input_;
     int chunkFrames_ = 512;
+    int leadFrames_ = 0; // how long before it is played a frame must at least be sent
     std::chrono::duration<double> patience_{0.01};
     bool offline_ = false;
     Chunk current_, held_; // `held_`: read, but does not belong to `current_`

@@ -358,11 +358,11 @@ bool LiveLink::Worker::newServerIsThere() {
     }
 }
 
-/// Without a session nobody wants the input: live it is thrown away, so that it never fills its ring. An offline host
-/// waits, so there it stays until that host has gone on without its stems.
+/// Without a session: what could still come back in time waits for one, so that an outage is not a latency longer than
+/// the server was away.
 void LiveLink::Worker::drain() {
-    const bool waits = settings_.offline && settings_.separate;
-    const FrameRange skipped = waits ? chunks_.skipBefore(timeline_.playedUpTo(), Clock::now()) : chunks_.skip();
+    const FrameRange skipped =
+        settings_.separate ? chunks_.skipTooLate(timeline_.playedUpTo(), Clock::now()) : chunks_.skip();
     statistics_.framesSkipped += settings_.separate ? skipped.count : 0;
     timeline_.giveUp(skipped.frame, skipped.count);
 }

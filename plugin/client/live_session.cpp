@@ -95,12 +95,16 @@ std::optional<Problem> LiveSession::problem() const {
 }
 
 void LiveSession::skipWhatIsTooOld() {
-    // Live, what has waited so long comes back too late; it would only hold up what follows.
-    const std::int64_t second = std::llround(settings_.sampleRate);
-    const std::int64_t most = report_.ready ? report_.ready->latency_samples() + second : second / 2;
-    if (settings_.offline || chunks_.backlog() <= std::min<std::int64_t>(most, chunks_.capacity() * 3 / 4))
-        return;
-    const FrameRange skipped = chunks_.skip();
+    FrameRange skipped;
+    if (!report_.ready) {
+        skipped = chunks_.skipTooLate(timeline_.playedUpTo(), Clock::now());
+    } else if (!settings_.offline) {
+        // The server is too slow: what has been played while it waited would only hold up what follows.
+        const bool full = chunks_.backlog() > std::int64_t{chunks_.capacity()} * 3 / 4;
+        if (!full && chunks_.oldest() >= timeline_.playedUpTo())
+            return;
+        skipped = chunks_.skip();
+    }
     statistics_.framesSkipped += skipped.count;
     timeline_.giveUp(skipped.frame, skipped.count);
 }

@@ -10,7 +10,7 @@ namespace stemline {
 namespace {
 
 /// Frames that the worker may be behind before any are lost.
-constexpr double backlogSeconds = 2.0;
+constexpr double backlogSeconds = 2.0; // beyond the latency: what is younger may still come back in time
 
 } // namespace
 
@@ -23,7 +23,7 @@ void LivePlayer::prepare(int channels, int maxBlock, int latency, double rate) {
     channels_ = std::clamp(channels, 1, maxChannels);
     latency_ = std::max(latency, minLatency);
     const int block = std::max(maxBlock, sliceFrames);
-    const int backlog = static_cast<int>(std::lround(backlogSeconds * rate));
+    const int backlog = latency_ + static_cast<int>(std::lround(backlogSeconds * rate));
     input_ = std::make_unique<InputStream>(backlog + 4 * block, channels_);
     timeline_ = std::make_unique<StemTimeline>(latency_ + 4 * block, channels_);
     line_.assign(static_cast<std::size_t>(channels_),

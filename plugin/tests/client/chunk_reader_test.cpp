@@ -116,8 +116,8 @@ TEST_CASE("of what an offline host has gone on without, only what it has played 
     ChunkReader reader(input);
     reader.configure(256, 48000, true);
     feed(input, 1000);
-    CHECK(reader.skipBefore(100, start).count == 0);
-    const FrameRange skipped = reader.skipBefore(600, start);
+    CHECK(reader.skipTooLate(100, start).count == 0);
+    const FrameRange skipped = reader.skipTooLate(600, start);
     CHECK(skipped.frame == 0);
     CHECK(skipped.count == 512);
     const Chunk* chunk = reader.next(start);
@@ -127,10 +127,32 @@ TEST_CASE("of what an offline host has gone on without, only what it has played 
     checkSamples(*chunk);
     reader.pop();
     CHECK(reader.next(start)->follows);
-    CHECK(reader.skipBefore(1000, start).count == 232);
+    CHECK(reader.skipTooLate(1000, start).count == 232);
     feed(input, 100);
     CHECK_FALSE(reader.next(start)->follows);
     CHECK(reader.next(start)->lost.count == 0);
+}
+
+TEST_CASE("what waits for a server live is what can still be sent a quarter second before it is played") {
+    InputStream input(1 << 16, 2);
+    ChunkReader reader(input);
+    reader.configure(480, 48000, false);
+    for (int block = 0; block < 60; ++block)
+        feed(input, 480);
+    CHECK(reader.skipTooLate(-20000, start).count == 0);
+    CHECK(reader.oldest() == 0);
+    CHECK(reader.skipTooLate(0, start).count == 12000);
+    CHECK(reader.skipTooLate(100, start).count == 0); // never a part of a chunk
+    CHECK(reader.next(start)->frame == 12000);
+    CHECK_FALSE(reader.next(start)->follows);
+    for (int block = 0; block < 50; ++block)
+        feed(input, 480);
+    CHECK(reader.skipTooLate(100, start).count == 0);
+    for (int block = 0; block < 20; ++block)
+        feed(input, 480);
+    // Three quarters of the ring are kept at most, however early it is.
+    CHECK(reader.skipTooLate(100, start).count > 0);
+    CHECK(reader.backlog() <= reader.capacity() * 3 / 4 + 480);
 }
 
 TEST_CASE("a chunk that holds NaN or Inf is marked") {

@@ -163,7 +163,10 @@ class Script {
         {"play",
          [this](Words& w) {
              const auto position = take<std::int64_t>(w), frames = take<std::int64_t>(w);
-             host_.run(position, true, frames, BlockSizes(take<std::string>(w)));
+             const BlockSizes sizes(take<std::string>(w));
+             if (host_.paced)
+                 say("began", static_cast<double>(juce::Time::currentTimeMillis()) / 1e3);
+             host_.run(position, true, frames, sizes);
          }},
         {"idle",
          [this](Words& w) {
