@@ -1,6 +1,8 @@
 """The whole plugin in a host that misbehaves: what comes out is the input, delayed and split, whatever happens."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -226,15 +228,29 @@ def test_process_block_is_cheap(server: RunningServer, tmp_path: Path) -> None:
     pytest.fail(f"processBlock takes {figures} of its time")
 
 
-def test_fifty_lives_leave_nothing_behind(server: RunningServer, home: Path, tmp_path: Path) -> None:
+def fifty_lives(where: Path, tmp_path: Path) -> None:
     write_song(tmp_path / "song.wav", song(1.0), RATE)
     once = f"load {bundle()}\nprepare {RATE} 512\ninput song.wav\nplay 0 {RATE // 4} 512\nsleep 0.1\nunload\n"
     script = once * 5 + "resources\n" + once * 45 + "resources\n"
+    early, late = run_host(script, where, tmp_path, timeout_s=600).answers[-2:]
+    assert late["threads"] <= early["threads"]
+    assert late["descriptors"] <= early["descriptors"]
+    assert late["rss_kib"] - early["rss_kib"] < 20 * 1024
+
+
+def test_fifty_lives_leave_nothing_behind(server: RunningServer, home: Path, tmp_path: Path) -> None:
     for where in (server.home, home):
-        early, late = run_host(script, where, tmp_path, timeout_s=600).answers[-2:]
-        assert late["threads"] <= early["threads"]
-        assert late["descriptors"] <= early["descriptors"]
-        assert late["rss_kib"] - early["rss_kib"] < 20 * 1024
+        fifty_lives(where, tmp_path)
+
+
+def test_fifty_lives_in_which_the_server_is_killed_leave_nothing_behind(tiny_model_dir: Path, tmp_path: Path) -> None:
+    """It dies while one of them streams; those after it find what it left behind."""
+    with running_server(tmp_path / "home", tiny_model_dir) as dying, ThreadPoolExecutor(1) as pool:
+        lives = pool.submit(fifty_lives, dying.home, tmp_path)
+        time.sleep(3)
+        assert not lives.done()
+        dying.kill()
+        lives.result()
 
 
 def test_forty_instances_share_a_connection_and_leave_nothing_behind(server: RunningServer, tmp_path: Path) -> None:
