@@ -236,6 +236,11 @@ std::string Host::exportStems(const juce::File& folder) {
     return done.get_future().get();
 }
 
+int Host::lateBlocks() const {
+    const auto* plugin = dynamic_cast<const PluginProcessor*>(processor_.get());
+    return plugin != nullptr ? static_cast<int>(plugin->instance.lateBlocks()) : -1;
+}
+
 PluginProcessor& Host::own() {
     if (auto* plugin = dynamic_cast<PluginProcessor*>(processor_.get()))
         return *plugin;

@@ -62,6 +62,7 @@ class Host {
     std::string waitForCaptures(double seconds);
     void drop(const juce::File&);
     std::string exportStems(const juce::File& folder);
+    int lateBlocks() const; // -1: of a plugin that was not loaded directly, nobody knows
     void openEditor(const juce::File& picture, double scale);
     void record(bool on);
     void writeRecording(const juce::File&);

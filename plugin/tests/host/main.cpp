@@ -111,6 +111,7 @@ class Script {
         object->setProperty("median", host_.timing.quantile(0.5));
         object->setProperty("p999", host_.timing.quantile(0.999));
         object->setProperty("max", host_.timing.quantile(1.0));
+        object->setProperty("late_blocks", host_.lateBlocks());
         say(object);
     }
     void sayBuses() {
