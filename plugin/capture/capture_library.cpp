@@ -132,7 +132,14 @@ std::vector<PieceState> CaptureLibrary::states() const {
     return states;
 }
 
-std::vector<CaptureLibrary::Extent> CaptureLibrary::stale() const {
+std::vector<Extent> CaptureLibrary::stale() const {
+    ExtentSet found;
+    for (const Extent& page : stalePages())
+        found.add(page);
+    return found.all();
+}
+
+std::vector<Extent> CaptureLibrary::stalePages() const {
     const std::lock_guard lock(mutex_);
     std::vector<Extent> found;
     for (const Opened& entry : opened_) {
@@ -142,11 +149,7 @@ std::vector<CaptureLibrary::Extent> CaptureLibrary::stale() const {
             if ((*entry.stale)[page].load(std::memory_order_relaxed) == 0)
                 continue;
             const std::int64_t start = piece.start + static_cast<std::int64_t>(page) * stalePageFrames;
-            const std::int64_t stop = std::min(start + stalePageFrames, piece.stop());
-            if (!found.empty() && found.back().stop == start)
-                found.back().stop = stop;
-            else
-                found.push_back({start, stop});
+            found.push_back({start, std::min(start + stalePageFrames, piece.stop())});
         }
     }
     return found;
@@ -157,6 +160,17 @@ void CaptureLibrary::forgetStale() {
     for (const Opened& entry : opened_)
         for (auto& page : *entry.stale)
             page.store(0, std::memory_order_relaxed);
+}
+
+void CaptureLibrary::markStale(const std::vector<Extent>& extents) {
+    const std::lock_guard lock(mutex_);
+    for (const Opened& entry : opened_)
+        for (const Extent& extent : extents) {
+            const std::int64_t start = std::max(extent.start, entry.piece.start) - entry.piece.start;
+            const std::int64_t stop = std::min(extent.stop, entry.piece.stop()) - entry.piece.start;
+            for (std::int64_t page = start / stalePageFrames; start < stop && page * stalePageFrames < stop; ++page)
+                (*entry.stale)[static_cast<std::size_t>(page)].store(1, std::memory_order_relaxed);
+        }
 }
 
 bool CaptureLibrary::draw(std::optional<Stem> stem, double first, double framesPerPixel,

@@ -4,6 +4,7 @@
 #include "capture/capture_map.h"
 #include "capture/capture_store.h"
 #include "capture/disk_thread.h"
+#include "capture/extents.h"
 #include "capture/prefetch.h"
 #include "capture/waveform.h"
 #include "engine/captured_player.h"
@@ -37,13 +38,14 @@ class CaptureLibrary {
     /// One for each piece of the Capture that was opened last.
     std::vector<PieceState> states() const;
 
-    struct Extent {
-        std::int64_t start = 0, stop = 0;
-        bool operator==(const Extent&) const = default;
-    };
+    using Extent = capture::Extent;
     /// Where the player heard something else than what was captured: whole pages, what touches joined.
     std::vector<Extent> stale() const;
+    /// The same, page by page.
+    std::vector<Extent> stalePages() const;
     void forgetStale();
+    /// Marks every page that one of them touches.
+    void markStale(const std::vector<Extent>&);
 
     /// Audio thread, once a block.
     void playhead(std::int64_t position) noexcept { prefetch_->playhead(position); }

@@ -19,8 +19,8 @@ struct CaptureWriter::Recording {
     std::int64_t frames = 0;
 };
 
-CaptureWriter::CaptureWriter(std::shared_ptr<CaptureStore> store, int channels)
-    : store_(std::move(store)), channels_(channels) {}
+CaptureWriter::CaptureWriter(std::shared_ptr<CaptureStore> store, int channels, std::int64_t shortest)
+    : store_(std::move(store)), channels_(channels), shortest_(shortest) {}
 
 CaptureWriter::~CaptureWriter() = default;
 
@@ -63,7 +63,7 @@ void CaptureWriter::end(bool keep) {
     current_ = nullptr;
     if (ended == nullptr)
         return;
-    if (keep && ended->frames >= leastFrames) {
+    if (keep && ended->frames >= shortest_) {
         ended->file.close();
         Piece piece;
         piece.start = ended->start;

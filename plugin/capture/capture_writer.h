@@ -3,6 +3,7 @@
 
 #include "capture/capture_map.h"
 #include "capture/capture_store.h"
+#include "capture/extents.h"
 #include "capture/waveform.h"
 #include "client/hashes.h"
 #include "engine/input_stream.h"
@@ -26,16 +27,13 @@ class CaptureWriter {
     /// Segments shorter than this are the stutter of a host that looks for its place, and are forgotten.
     static constexpr std::int64_t leastFrames = 512;
 
-    CaptureWriter(std::shared_ptr<CaptureStore>, int channels);
+    CaptureWriter(std::shared_ptr<CaptureStore>, int channels, std::int64_t shortest = leastFrames);
     ~CaptureWriter();
 
     /// Ignores what does not play. After a failure nothing is taken until `finish` or `discard`. Never throws.
     void take(const InputStream::Run&, const float* const* channels) noexcept;
 
-    struct Extent {
-        std::int64_t start = 0, stop = 0;
-        bool operator==(const Extent&) const = default;
-    };
+    using Extent = capture::Extent;
     /// What there is so far, in order, what touches joined.
     std::vector<Extent> extents() const;
     std::int64_t frames() const;
@@ -59,6 +57,7 @@ class CaptureWriter {
 
     const std::shared_ptr<CaptureStore> store_;
     const int channels_;
+    const std::int64_t shortest_;
     mutable std::mutex mutex_;
     std::shared_ptr<Workspace> workspace_;                         // made with the first segment
     std::map<std::string, std::shared_ptr<Recording>> recordings_; // ended ones by the name in their pieces' `source`

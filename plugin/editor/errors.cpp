@@ -55,6 +55,17 @@ EditorError bounceIncomplete(TimeRange range) {
             {}};
 }
 
+EditorError partlyUpdated(const std::vector<TimeRange>& left) {
+    auto where = rangeText(left.front()).toStdString();
+    if (left.size() > 1)
+        where += " and " + std::to_string(left.size() - 1) + " more";
+    return {"Not all is updated",
+            where + " changed, but was not played from before it to its end.",
+            "There: the stems as captured.",
+            "Play it, from a moment before it, then update again.",
+            {"Close"}};
+}
+
 EditorError cannotRead(const std::string& file) {
     return {"Cannot read " + file,
             "It is not a sound file that can be captured.",

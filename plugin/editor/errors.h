@@ -18,6 +18,8 @@ EditorError outOfMemory(double neededGb, double freeGb);
 /** Button: 0 "Longer latency". */
 EditorError lateBlocks(int count);
 EditorError bounceIncomplete(TimeRange);
+/** `left`: what is stale still. Button: 0 "Close". */
+EditorError partlyUpdated(const std::vector<TimeRange>& left);
 EditorError cannotRead(const std::string& file);
 /** Button: 0 "Settings". */
 EditorError needsTlsAndToken();

@@ -8,7 +8,6 @@ namespace stemline {
 
 namespace {
 
-constexpr double settleSeconds = 0.1; // hosts fade their tracks in after a jump
 constexpr float silence = 1e-6f;      // of full scale
 constexpr int quietEnough = 64;       // frames of silence after which there is nothing to cross-fade with
 

@@ -11,6 +11,7 @@
 namespace stemline {
 
 inline constexpr int stalePageFrames = 4096;
+inline constexpr double settleSeconds = 0.1; // after a jump, when hosts fade their tracks in: not compared
 inline constexpr float staleTolerance = 1e-4f; // of full scale, between the input and what was captured
 
 /// Stems of a stretch of the host's timeline. What the pointers show to is kept by whoever made it

@@ -1,6 +1,4 @@
 #include "processor/captures.h"
-#include "capture/audio_files.h"
-#include "capture/capture_export.h"
 #include "capture/capture_state.h"
 
 namespace stemline {
@@ -30,11 +28,19 @@ Captures::~Captures() = default;
 void Captures::prepare(double rate, int channels) {
     const std::scoped_lock turn(turning_);
     writer_.reset();
+    const bool same = rate == rate_ && channels == channels_; // so what is stale, and what was heard, still is
     rate_ = rate;
     channels_ = channels;
+    if (!same) {
+        hearing_.reset();
+        heard_ = {};
+        update_.reset();
+    }
     const std::scoped_lock lock(mutex_);
-    heard_ = nullptr;
-    library_.reset();
+    if (!same) {
+        heardBy_ = nullptr;
+        library_.reset();
+    }
     ++wanted_;
     pending_ = true;
     if (shown_.phase != Phase::separating)
@@ -49,6 +55,11 @@ void Captures::arm() {
 void Captures::finish() {
     const std::scoped_lock lock(mutex_);
     wish_ = Wish::finish;
+}
+
+void Captures::update() {
+    const std::scoped_lock lock(mutex_);
+    wish_ = Wish::update;
 }
 
 void Captures::cancel() {
@@ -81,7 +92,7 @@ bool Captures::draw(std::optional<Stem> stem, double first, double framesPerPixe
 }
 
 void Captures::playhead(std::int64_t position) noexcept {
-    if (auto* library = heard_.load(std::memory_order_acquire))
+    if (auto* library = heardBy_.load(std::memory_order_acquire))
         library->playhead(position);
 }
 
@@ -93,6 +104,7 @@ std::string Captures::saveState() const {
 void Captures::loadState(std::string_view bytes) {
     const std::scoped_lock lock(mutex_);
     capture_ = capture::loadCapture(bytes);
+    ++loads_;
     ++wanted_;
     pending_ = true;
 }
@@ -111,7 +123,8 @@ void Captures::turn(InputStream& input, const SeparationSettings& settings) {
             const std::scoped_lock lock(mutex_);
             std::swap(wish, wish_);
         }
-        carryOut(wish);
+        forgetOtherProject();
+        carryOut(wish, input);
         record(input);
         importDropped();
         watchJob();
@@ -129,7 +142,7 @@ void Captures::openStore() {
         store_ = std::make_shared<capture::CaptureStore>(capture::defaultStoreRoot());
 }
 
-void Captures::carryOut(Wish wish) {
+void Captures::carryOut(Wish wish, InputStream& input) {
     Phase phase;
     {
         const std::scoped_lock lock(mutex_);
@@ -145,6 +158,9 @@ void Captures::carryOut(Wish wish) {
         shown_.phase = Phase::armed;
     } else if (wish == Wish::finish && phase == Phase::recording) {
         finishRecording();
+    } else if (wish == Wish::update && phase == Phase::idle) {
+        record(input); // what was heard until now is part of it
+        beginUpdate();
     } else if (wish == Wish::cancel && (phase == Phase::armed || phase == Phase::recording)) {
         writer_.reset();
         enter(Phase::idle);
@@ -159,8 +175,11 @@ void Captures::record(InputStream& input) {
         const auto run = input.read(planes.data(), blockFrames);
         if (run.frames == 0)
             break;
-        if (writer_ == nullptr)
+        if (writer_ == nullptr) {
+            if (hearing_ != nullptr)
+                hearing_->take(run, planes.data());
             continue;
+        }
         if (run.segment.playing) {
             writer_->take(run, planes.data());
             enter(Phase::recording);
@@ -184,6 +203,10 @@ void Captures::finishRecording() {
         const std::scoped_lock lock(mutex_);
         whole = capture_.map;
     }
+    collectHeard();
+    for (const auto& piece : map.pieces())
+        heard_.erase({piece.start, piece.stop()});
+    update_.reset(); // of what was there before
     whole.overlay(map);
     whole = capture::joinSources(*store_, whole);
     const std::scoped_lock lock(mutex_);
@@ -195,33 +218,11 @@ void Captures::finishRecording() {
     shown_.recorded.clear();
 }
 
-void Captures::importDropped() {
-    std::filesystem::path path;
-    {
-        const std::scoped_lock lock(mutex_);
-        if (shown_.phase == Phase::idle)
-            path.swap(dropped_);
-    }
-    if (path.empty())
-        return;
-    openStore();
-    refused_.clear();
-    const auto piece = capture::importAudioFile(*store_, path, static_cast<int>(rate_), [this](double fraction) {
-        const std::scoped_lock lock(mutex_);
-        shown_.fraction = fraction;
-        return wish_ != Wish::cancel;
-    });
-    const std::scoped_lock lock(mutex_);
-    capture_.rateHz = static_cast<int>(rate_);
-    capture_.map = {};
-    capture_.map.overlay(piece);
-    ++wanted_;
-    pending_ = true;
-    shown_.problem.clear();
-    shown_.cancelled = false;
-}
-
 void Captures::separateNext(const SeparationSettings& settings) {
+    if (update_) {
+        separateUpdate(settings);
+        return;
+    }
     capture::Capture capture;
     {
         const std::scoped_lock lock(mutex_);
@@ -315,6 +316,8 @@ void Captures::takeOver(const client::BounceProgress& progress) {
 void Captures::setStems(const capture::StemsRecipe& recipe, const std::string& key) {
     const std::scoped_lock lock(mutex_);
     capture_.map.setStems(recipe.source, key);
+    if (update_)
+        update_->map.setStems(recipe.source, key);
     capture_.model = recipe.model;
     capture_.weightsSha256 = recipe.weightsSha256;
     capture_.refinerSteps = recipe.refinerSteps;
@@ -344,11 +347,15 @@ void Captures::reopen() {
     if (capture.rateHz != static_cast<int>(rate_))
         capture.map = {}; // its positions are those of another rate
     auto set = library->open(capture);
+    library->markStale(std::exchange(staleAfter_, {}));
+    if (hearing_ == nullptr)
+        hearing_ = std::make_unique<capture::HeardRecorder>(store_, rate_, channels_);
+    hearing_->compareWith(*set);
     sets_.publish(std::move(set));
     const std::scoped_lock lock(mutex_);
     opened_ = wanted;
     library_ = library;
-    heard_.store(library.get(), std::memory_order_release);
+    heardBy_.store(library.get(), std::memory_order_release);
     shown_.states = library->states();
     for (std::size_t index = 0; index < shown_.states.size(); ++index)
         if (shown_.states[index] == capture::PieceState::unseparated) {
@@ -368,32 +375,6 @@ void Captures::fail(const std::string& problem) {
 void Captures::enter(Phase phase) {
     const std::scoped_lock lock(mutex_);
     shown_.phase = phase;
-}
-
-void Captures::exportStems(const std::filesystem::path& folder, std::vector<Stem> stems,
-                           std::function<void(std::vector<std::filesystem::path>, std::string)> done) {
-    capture::Capture capture;
-    std::shared_ptr<capture::CaptureLibrary> library;
-    {
-        const std::scoped_lock lock(mutex_);
-        capture = capture_;
-        library = library_;
-    }
-    if (library == nullptr || capture.map.empty()) {
-        done({}, "Capture a region first.");
-        return;
-    }
-    const auto disk = capture::DiskThread::shared(); // which the library keeps
-    disk->post([capture, library, folder, stems = std::move(stems), done = std::move(done)] {
-        std::vector<std::filesystem::path> files;
-        std::string problem;
-        try {
-            files = capture::exportStems(*library, capture, stems, folder);
-        } catch (const std::exception& error) {
-            problem = error.what();
-        }
-        done(files, problem);
-    });
 }
 
 } // namespace stemline

@@ -3,6 +3,7 @@
 
 #include "capture/capture_library.h"
 #include "capture/capture_writer.h"
+#include "capture/heard_recorder.h"
 #include "client/bounce_job.h"
 #include "engine/snapshot.h"
 #include <set>
@@ -32,8 +33,9 @@ class Captures {
         std::vector<capture::CaptureWriter::Extent> recorded; // of the capture under way
         capture::Capture capture;
         std::vector<capture::PieceState> states; // of its pieces
-        std::vector<capture::CaptureLibrary::Extent> stale;
-        std::string problem; // why the last capture, file or separation came to nothing, for people
+        std::vector<capture::Extent> stale;
+        std::vector<capture::Extent> unheard; // stale, but not played to its end, so the last update left it alone
+        std::string problem;                  // why the last capture, file or separation came to nothing, for people
         bool cancelled = false;
     };
 
@@ -43,9 +45,11 @@ class Captures {
     /** Host's thread, no block being processed. */
     void prepare(double rate, int channels);
 
-    void arm();    // "Capture": what is played from now on is recorded, until the transport stops
-    void finish(); // or until this
-    void cancel(); // of recording: forget it; of separating: what is finished stays
+    void arm();            // "Capture": what is played from now on is recorded, until the transport stops
+    void finish();         // or until this
+    void update();         // "Update": what was heard over stale pages is separated, and plays from then on
+    void cancel();         // of recording: forget it; of separating: what is finished stays, and what is stale
+    void dismissUnheard(); // Status::unheard was read
     void importFile(const std::filesystem::path&); // a file dropped on the editor, at the timeline's beginning
     /** Writes the captured stems as WAV files into `folder`, on the disk thread; says when it is done, and what failed.
      */
@@ -74,15 +78,27 @@ class Captures {
         std::shared_ptr<const capture::MappedFile> source;
         std::unique_ptr<client::BounceJob> bounce; // last: it uses all of the above
     };
-    enum class Wish { none, arm, finish, cancel };
+    /** What was captured, with what was heard since in it: plays when all of it is separated. */
+    struct Update {
+        capture::CaptureMap map;
+        capture::ExtentSet listened;
+        std::uint64_t loads = 0; // of projects, when it began
+    };
+    enum class Wish { none, arm, finish, cancel, update };
 
     void openStore();
-    void carryOut(Wish);
+    void carryOut(Wish, InputStream&);
     void record(InputStream&);
     void finishRecording();
     void importDropped();
     void watchJob();
     void separateNext(const SeparationSettings&);
+    void forgetOtherProject();
+    void collectHeard();
+    void beginUpdate();
+    void separateUpdate(const SeparationSettings&);
+    void finishUpdate();
+    std::vector<capture::Extent> staleBeyond(const capture::ExtentSet& listened) const;
     void begin(const capture::Piece&, const SeparationSettings&);
     void takeOver(const client::BounceProgress&);
     void setStems(const capture::StemsRecipe&, const std::string& key);
@@ -94,6 +110,11 @@ class Captures {
     std::shared_ptr<capture::CaptureStore> store_;
     std::unique_ptr<capture::CaptureWriter> writer_;
     std::unique_ptr<Job> job_;
+    std::unique_ptr<capture::HeardRecorder> hearing_;
+    capture::Heard heard_; // since it was captured, as far as hearing_ has handed it over
+    std::optional<Update> update_;
+    std::vector<capture::Extent> staleAfter_; // the update, for whoever opens what it made
+    std::uint64_t loadsSeen_ = 0;
     std::set<std::string> refused_; // sources that were given up: not tried again until something is captured
     std::array<std::vector<float>, maxChannels> block_;
     SnapshotSlot<CapturedSet> sets_;
@@ -107,9 +128,10 @@ class Captures {
     capture::Capture capture_;
     bool pending_ = true;                   // there may be something to separate
     std::uint64_t wanted_ = 1, opened_ = 0; // versions of capture_: the newest, and the one that plays
+    std::uint64_t loads_ = 0;               // of projects
     Status shown_;
-    std::atomic<capture::CaptureLibrary*> heard_{
-        nullptr}; // for the audio thread; changes only while no block is processed
+    std::atomic<capture::CaptureLibrary*> heardBy_{
+        nullptr}; // library_, for the audio thread; changes only while no block is processed
 };
 
 } // namespace stemline

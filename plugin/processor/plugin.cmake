@@ -2,6 +2,7 @@
 # <build>/Stemline_artefacts.
 add_library(stemline_processor STATIC
   processor/captures.cpp
+  processor/captures_update.cpp
   processor/instance.cpp
   processor/parameters.cpp
   processor/plugin_editor.cpp

@@ -203,6 +203,14 @@ std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatu
     if (const auto bounce = plugin_.instance.incompleteBounce(); bounce && plugin_.getSampleRate() > 0)
         return editor::errors::bounceIncomplete({static_cast<double>(bounce->start) / plugin_.getSampleRate(),
                                                  static_cast<double>(bounce->stop) / plugin_.getSampleRate()});
+    if (const auto unheard = plugin_.instance.captures.status().unheard; !unheard.empty()) {
+        std::vector<editor::TimeRange> left;
+        for (const auto& extent : unheard)
+            left.push_back({static_cast<double>(extent.start) / plugin_.getSampleRate(),
+                            static_cast<double>(extent.stop) / plugin_.getSampleRate()});
+        buttons_ = [this](int) { plugin_.instance.captures.dismissUnheard(); };
+        return editor::errors::partlyUpdated(left);
+    }
     if (!problem_.empty()) {
         buttons_ = [this](int) { problem_.clear(); };
         return editor::errors::other("That did not work", problem_);

@@ -27,7 +27,7 @@ class PluginEditor : public juce::AudioProcessorEditor, private editor::EditorAc
     void getModel(const std::string& name) override;
     void capture() override;
     void cancel() override { plugin_.instance.captures.cancel(); }
-    void updateStale() override { plugin_.instance.captures.arm(); }
+    void updateStale() override { plugin_.instance.captures.update(); }
     void dropFile(const juce::File&) override;
     void exportAll(const juce::File& folder) override;
     void exportStem(Stem, std::function<void(juce::File)> written) override;

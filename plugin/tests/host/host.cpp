@@ -210,6 +210,27 @@ void Host::loadState(const juce::File& file, bool wrapped) {
  */
 void Host::capture() { own().instance.captures.arm(); }
 
+void Host::update() { own().instance.captures.update(); }
+
+/** As soon as there is something to cancel. */
+void Host::cancel() {
+    auto& captures = own().instance.captures;
+    const auto until = Clock::now() + std::chrono::seconds(20);
+    while (captures.status().phase == Captures::Phase::idle && Clock::now() < until)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    captures.cancel();
+}
+
+/** "4096-12288 40960-45056", in frames of the timeline. */
+juce::String Host::stale(bool unheard) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(200)); // what was heard is on its way
+    juce::StringArray extents;
+    const auto status = own().instance.captures.status();
+    for (const auto& extent : unheard ? status.unheard : status.stale)
+        extents.add(juce::String(extent.start) + "-" + juce::String(extent.stop));
+    return extents.joinIntoString(" ");
+}
+
 /** Waits until what was captured is separated. */
 std::string Host::waitForCaptures(double seconds) {
     auto& captures = own().instance.captures;

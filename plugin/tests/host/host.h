@@ -59,6 +59,9 @@ class Host {
     void saveState(const juce::File&);
     void loadState(const juce::File&, bool wrapped = false);
     void capture();
+    void update();
+    void cancel();
+    juce::String stale(bool unheard = false);
     std::string waitForCaptures(double seconds);
     void drop(const juce::File&);
     std::string exportStems(const juce::File& folder);
