@@ -16,14 +16,19 @@ class HubServer(ThreadingHTTPServer):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
-        self.content = content
-        self.sha256 = hashlib.sha256(content).hexdigest()
+        self.set_content(content)
         self.status = 200
         self.break_after: list[int] = []  # one entry a GET: bytes after which its connection is cut
+        self.hold_after: int | None = None  # bytes after which the next GET waits for `go_on`
+        self.holding, self.go_on = threading.Event(), threading.Event()
         self.ranges = True
         self.metadata = True
         self.requests: list[tuple[str, str, str | None]] = []
         self.tokens: list[tuple[str, str | None]] = []
+
+    def set_content(self, content: bytes) -> None:
+        self.content = content
+        self.sha256 = hashlib.sha256(content).hexdigest()
 
     @property
     def url(self) -> str:
@@ -73,6 +78,12 @@ class HubHandler(BaseHTTPRequestHandler):
         body = hub_.content[start:]
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        if hub_.hold_after is not None:
+            held, hub_.hold_after = hub_.hold_after, None
+            self.wfile.write(body[:held])
+            hub_.holding.set()
+            hub_.go_on.wait(20)
+            body = body[held:]
         self.wfile.write(body[: hub_.break_after.pop(0)] if hub_.break_after else body)
         self.close_connection = True
 

@@ -174,7 +174,7 @@ void LiveLink::Worker::takeWhatWasAsked() {
         connection_.reset();
     }
     if (elsewhere || asked.restart || asked.now) {
-        dueAt_ = {};
+        dueAt_ = refreshAt_ = {};
         tries_ = 0;
     }
 }

@@ -56,17 +56,24 @@ ModelList listModels(const ServerChoice& choice, std::stop_token stop) {
     return askForModels(*obtain(choice, {}, stop), stop);
 }
 
-ModelInfo loadModel(const ServerChoice& choice, const std::string& name, std::stop_token stop) {
+ModelInfo downloadModel(const ServerChoice& choice, const std::string& name, std::stop_token stop,
+                        const std::function<void(const DownloadProgress&)>& listener) {
     const std::shared_ptr<Connection> connection = obtain(choice, {}, stop);
     grpc::ClientContext context;
     connection->prepare(context);
     const CancelWith cancel(stop, context);
-    v1::LoadModelRequest request;
+    v1::DownloadModelRequest request;
     request.set_name(name);
     const auto stub = v1::ModelService::NewStub(connection->channel());
-    const auto events = stub->LoadModel(&context, request);
-    v1::LoadEvent event;
+    const auto events = stub->DownloadModel(&context, request);
+    v1::DownloadEvent event;
     while (events->Read(&event)) {
+        using Stage = DownloadProgress::Stage;
+        const auto stage = event.stage();
+        listener({stage == v1::DownloadEvent::STAGE_LOOK_UP    ? Stage::lookingUp
+                  : stage == v1::DownloadEvent::STAGE_DOWNLOAD ? Stage::downloading
+                                                               : Stage::installing,
+                  event.done_bytes(), event.total_bytes()});
     }
     const grpc::Status status = events->Finish();
     if (!status.ok())

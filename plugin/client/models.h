@@ -4,6 +4,7 @@
 #include "client/endpoint.h"
 #include "client/server_status.h"
 
+#include <functional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -19,7 +20,17 @@ struct ModelList {
 /// fresh in its status; this is for those without one.)
 ModelList listModels(const ServerChoice&, std::stop_token);
 
-/// Has the server verify, load and warm a model. Blocks; throws ClientError.
-ModelInfo loadModel(const ServerChoice&, const std::string& name, std::stop_token);
+struct DownloadProgress {
+    enum class Stage { lookingUp, downloading, installing };
+
+    Stage stage = Stage::lookingUp;
+    std::uint64_t doneBytes = 0;
+    std::uint64_t totalBytes = 0; // 0: not known yet
+};
+
+/// Has the server fetch and install a published model; it goes on where an earlier call stopped. Blocks; throws
+/// ClientError.
+ModelInfo downloadModel(const ServerChoice&, const std::string& name, std::stop_token,
+                        const std::function<void(const DownloadProgress&)>&);
 
 } // namespace stemline::client

@@ -14,6 +14,8 @@ ErrorBanner::ErrorBanner(const LookAndFeel& look)
 void ErrorBanner::show(const std::optional<EditorError>& error) {
     if (error == error_)
         return;
+    // What only counts on, as a download, is not announced again.
+    const bool announced = error && error_ && error_->doText == error->doText && error_->buttons == error->buttons;
     error_ = error;
     setVisible(error.has_value());
     if (!error)
@@ -31,7 +33,8 @@ void ErrorBanner::show(const std::optional<EditorError>& error) {
     }
     const auto all = utf8(error->title + ". " + error->what + " " + error->hear + " " + error->doText);
     setTitle(all);
-    juce::AccessibilityHandler::postAnnouncement(all, juce::AccessibilityHandler::AnnouncementPriority::high);
+    if (!announced)
+        juce::AccessibilityHandler::postAnnouncement(all, juce::AccessibilityHandler::AnnouncementPriority::high);
     repaint();
 }
 

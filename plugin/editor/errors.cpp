@@ -4,6 +4,7 @@
 namespace stemline::editor::errors {
 namespace {
 
+const std::string capturedAsBefore = "Captured stems play as before. New audio plays unchanged in the Residual stem.";
 const std::string dry = "Your track, unchanged, in the Residual stem.";
 
 std::string gigabytes(double value) { return juce::String(value, 1).toStdString() + " GB"; }
@@ -24,9 +25,32 @@ EditorError modelMissing(const std::string& model, const std::string& sizeText, 
     const std::string size = sizeText.empty() ? "" : " (" + sizeText + ")";
     return {"Model “" + model + "” is missing",
             "This project was separated with it, but " + server + " does not have it.",
-            "Captured stems play as before. New audio plays unchanged in the Residual stem.",
+            capturedAsBefore,
             "Get the model once" + size + ", or choose an installed one: the region is then separated again.",
             {"Get model", "Choose another"}};
+}
+
+EditorError gettingModel(const std::string& model, const std::string& doneText, const std::string& totalText) {
+    return {"Getting model “" + model + "”",
+            doneText + " of " + totalText + ".",
+            capturedAsBefore,
+            "Nothing: it is used as soon as it is there. What is cancelled goes on from there the next time.",
+            {"Cancel"},
+            1};
+}
+
+EditorError gettingModel(const std::string& model, bool installing) {
+    auto error = gettingModel(model, "", "");
+    error.what = installing ? "It is checked and installed." : "The server asks where it is.";
+    return error;
+}
+
+EditorError modelNotGot(const std::string& model, const std::string& reason) {
+    return {"Model “" + model + "” did not come",
+            reason + ".",
+            capturedAsBefore,
+            "Try again: what has arrived is kept. Or choose an installed model.",
+            {"Try again", "Choose another"}};
 }
 
 EditorError outOfMemory(double neededGb, double freeGb) {

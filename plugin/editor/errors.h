@@ -13,6 +13,12 @@ EditorError serverLost(const std::string& at, const std::string& reason);
 /** Buttons: 0 "Get model", 1 "Choose another". */
 EditorError modelMissing(const std::string& model, const std::string& sizeText,
                          MissingWhere where = MissingWhere::localServer);
+/** Button: 0 "Cancel". */
+EditorError gettingModel(const std::string& model, const std::string& doneText, const std::string& totalText);
+/** The same before and behind the download itself. */
+EditorError gettingModel(const std::string& model, bool installing);
+/** Buttons: 0 "Try again", 1 "Choose another". */
+EditorError modelNotGot(const std::string& model, const std::string& reason);
 /** Buttons: 0 "Choose model", 1 "Settings". */
 EditorError outOfMemory(double neededGb, double freeGb);
 /** Button: 0 "Longer latency". */

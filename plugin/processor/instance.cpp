@@ -306,6 +306,15 @@ void Instance::restartServer() {
         playback->link->restartServer();
 }
 
+void Instance::getModel(const std::string& name) {
+    client::ServerChoice server;
+    {
+        const std::scoped_lock lock(mutex_);
+        server = server_;
+    }
+    download_.start(server, name);
+}
+
 std::optional<IncompleteBounce> Instance::incompleteBounce() const {
     const std::scoped_lock lock(mutex_);
     return incomplete_;

@@ -2,6 +2,7 @@
 // All that one plugin instance runs besides drawing: what the audio thread plays, and a control thread that keeps it.
 
 #include "client/live_link.h"
+#include "client/model_download.h"
 #include "engine/captured_player.h"
 #include "engine/live_player.h"
 #include "engine/snapshot.h"
@@ -68,6 +69,10 @@ class Instance {
     void tryNow();
     void restartServer();
     std::optional<IncompleteBounce> incompleteBounce() const;
+    /** Has the server fetch a model, which is then used where it is chosen. Goes on while no editor is open. */
+    void getModel(const std::string& name);
+    void cancelDownload() { download_.cancel(); }
+    client::ModelDownload::Status download() const { return download_.status(); }
 
     Captures captures;
 
@@ -107,6 +112,7 @@ class Instance {
     std::atomic<int> latency_{0};
     std::atomic<bool> playing_{false}, offline_{false};
     std::atomic<bool> gaveUp_{false};
+    client::ModelDownload download_{[this] { tryNow(); }};
     std::jthread thread_; // last: it uses all of the above
 };
 

@@ -27,9 +27,7 @@ editor::Tone toneOf(client::ServerStatus::State state) {
     return editor::Tone::idle;
 }
 
-std::string sizeText(std::uint64_t bytes) {
-    return bytes == 0 ? std::string() : std::to_string((bytes + 500'000) / 1'000'000) + " MB";
-}
+std::string sizeText(std::uint64_t bytes) { return std::to_string((bytes + 500'000) / 1'000'000) + " MB"; }
 
 /** Adds a range to sorted, disjoint ones. */
 void include(std::vector<editor::TimeRange>& ranges, editor::TimeRange added) {
@@ -131,7 +129,8 @@ void PluginEditor::showModels(editor::EditorState& state, const client::ServerSt
     std::vector<std::string> names = status.stems;
     for (const auto& model : status.models) {
         const bool missing = model.state == client::ModelInfo::State::notDownloaded;
-        state.models.push_back({model.name, model.title, missing, missing ? sizeText(model.fileBytes) : ""});
+        state.models.push_back(
+            {model.name, model.title, missing, missing && model.fileBytes > 0 ? sizeText(model.fileBytes) : ""});
         if (model.name == state.model)
             names = model.stems;
     }
@@ -178,16 +177,8 @@ std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatu
     using State = client::ServerStatus::State;
     const auto reason = status.problem ? status.problem->message : std::string();
     buttons_ = [this](int) { plugin_.instance.tryNow(); };
-    if (status.modelMissing()) {
-        const auto model = plugin_.instance.model();
-        buttons_ = [this, model](int index) {
-            if (index == 0)
-                getModel(model);
-            else
-                setModel({});
-        };
-        return editor::errors::modelMissing(model, "");
-    }
+    if (status.modelMissing())
+        return missingModel();
     if (status.state == State::lost) {
         buttons_ = [this](int index) { index == 0 ? plugin_.instance.tryNow() : plugin_.instance.restartServer(); };
         const auto at =
@@ -218,6 +209,30 @@ std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatu
     return std::nullopt;
 }
 
+/** Missing, on its way, or not to be had. */
+editor::EditorError PluginEditor::missingModel() {
+    const auto model = plugin_.instance.model();
+    const auto download = plugin_.instance.download();
+    const bool isThisOne = download.model == model;
+    if (isThisOne && download.running) {
+        using Stage = client::DownloadProgress::Stage;
+        buttons_ = [this](int) { plugin_.instance.cancelDownload(); };
+        const auto& at = download.progress;
+        if (at.stage == Stage::downloading)
+            return editor::errors::gettingModel(model, sizeText(at.doneBytes), sizeText(at.totalBytes));
+        return editor::errors::gettingModel(model, at.stage == Stage::installing);
+    }
+    buttons_ = [this, model](int index) {
+        if (index == 0)
+            getModel(model);
+        else
+            setModel({});
+    };
+    if (isThisOne && download.problem)
+        return editor::errors::modelNotGot(model, download.problem->message);
+    return editor::errors::modelMissing(model, "");
+}
+
 void PluginEditor::errorButton(int index) {
     problem_.clear();
     if (buttons_)
@@ -240,21 +255,6 @@ void PluginEditor::testServer(const editor::EditorSettings& wanted, std::functio
             text = error.what();
         }
         later(this, [answer, text] { answer(text); });
-    });
-}
-
-void PluginEditor::getModel(const std::string& name) {
-    background_ = std::jthread([this, choice = settings_.server(), name](const std::stop_token& stop) {
-        std::string problem;
-        try {
-            client::loadModel(choice, name, stop);
-        } catch (const std::exception& error) {
-            problem = error.what();
-        }
-        later(this, [this, problem] {
-            problem_ = problem;
-            plugin_.instance.tryNow();
-        });
     });
 }
 

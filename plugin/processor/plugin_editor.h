@@ -18,13 +18,14 @@ class PluginEditor : public juce::AudioProcessorEditor, private editor::EditorAc
     void showModels(editor::EditorState&, const client::ServerStatus&);
     void showCaptures(editor::EditorState&);
     std::optional<editor::EditorError> error(const client::ServerStatus&);
+    editor::EditorError missingModel();
 
     void startServer() override { plugin_.instance.tryNow(); }
     void retryServer() override { plugin_.instance.tryNow(); }
     void restartServer() override { plugin_.instance.restartServer(); }
     void testServer(const editor::EditorSettings&, std::function<void(std::string)> answer) override;
     void setModel(const std::string& name) override { plugin_.instance.setModel(name); }
-    void getModel(const std::string& name) override;
+    void getModel(const std::string& name) override { plugin_.instance.getModel(name); }
     void capture() override;
     void cancel() override { plugin_.instance.captures.cancel(); }
     void updateStale() override { plugin_.instance.captures.update(); }
@@ -42,7 +43,7 @@ class PluginEditor : public juce::AudioProcessorEditor, private editor::EditorAc
     UserSettings settings_ = UserSettings::load();
     std::string problem_;              // of the last action here, for people
     std::function<void(int)> buttons_; // of the error that is shown
-    std::optional<double> lostSince_; // seconds of the timeline
+    std::optional<double> lostSince_;  // seconds of the timeline
     std::array<bool, numStems> stems_{};
     std::jthread background_; // of actions that wait for the server
     editor::EditorContent content_;

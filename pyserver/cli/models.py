@@ -96,29 +96,28 @@ def _row(entry: CatalogueEntry) -> tuple[str, ...]:
 
 
 def _pull(args: Pull) -> None:
-    from pyserver.models import hub
+    from pyserver.models import pull
 
-    published = hub.PUBLISHED.get(args.name)
-    if published is None:
-        raise catalogue.ModelNotFound(args.name, list(hub.PUBLISHED))
-    installed = next((one for one in catalogue.list_models() if one.name == args.name and one.installed), None)
-    if installed is not None and not args.replace:
+    published = pull.published(args.name)
+    if pull.is_installed(args.name) and not args.replace:
         console.say(f"{args.name} is already installed; give --replace to fetch it again")
         return
-    remote = hub.look_up(published)
+    offer = pull.look_up(args.name)
+    remote = offer.remote
     console.say(f"{published.repository} at {remote.commit[:12]}: {published.path}, {console.size(remote.num_bytes)}")
-    downloads = catalogue.user_models_dir() / ".downloads"
     with console.download_progress() as progress:
         task = progress.add_task(args.name, total=remote.num_bytes)
-        path = hub.download(remote, downloads, lambda done, total: progress.update(task, completed=done, total=total))
+        path = pull.download(offer, lambda done, total: progress.update(task, completed=done, total=total))
     console.say("downloaded and verified; importing")
-    source = f"{published.repository}/{published.path} at {remote.commit}, sha256 {remote.sha256}"
-    _install(path, args.name, None, args.replace, source)
-    path.unlink()
+    _show_installed(pull.install(path, offer, replace=args.replace))
 
 
 def _import(args: Import) -> None:
-    _install(args.file, args.name, _configuration(args.config), args.replace, args.file.name)
+    from pyserver.models.lightning import ImportOptions, import_checkpoint  # needs torch, which takes its time
+
+    configuration = _configuration(args.config)
+    options = ImportOptions(name=args.name, configuration=configuration, replace=args.replace, source=args.file.name)
+    _show_installed(import_checkpoint(args.file, options))
 
 
 def _configuration(path: Path | None) -> Any:
@@ -134,11 +133,7 @@ def _configuration(path: Path | None) -> Any:
         raise BadConfiguration(f"{path} is not JSON ({error})", path=path) from error
 
 
-def _install(path: Path, name: str | None, configuration: Any, replace: bool, source: str) -> None:
-    from pyserver.models.lightning import ImportOptions, import_checkpoint  # needs torch, which takes its time
-
-    options = ImportOptions(name=name, configuration=configuration, replace=replace, source=source)
-    model = import_checkpoint(path, options)
+def _show_installed(model: InstalledModel) -> None:
     console.stdout.print(str(model.directory))
     console.say(f"installed {model.card.name}: {model.card.title}, {', '.join(model.card.stems)}")
 

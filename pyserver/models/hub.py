@@ -139,7 +139,7 @@ def _fetch_all(remote: RemoteFile, part: Path, progress: Progress | None) -> Non
                     raise
                 raise DownloadInterrupted(
                     f"the download of {remote.url} broke off at {_size(part)} of {remote.num_bytes} bytes ({error}); "
-                    "run the same command again to go on from there",
+                    "try again to go on from there",
                     url=remote.url,
                     done_bytes=_size(part),
                 ) from error
@@ -180,7 +180,7 @@ def _verify(part: Path, remote: RemoteFile) -> None:
         part.unlink()
         raise DownloadCorrupted(
             f"what came from {remote.url} is not what the hub describes (sha256 {actual[:12]}…, expected "
-            f"{remote.sha256[:12]}…); it was deleted, run the same command to download it again",
+            f"{remote.sha256[:12]}…); it was deleted, try again",
             url=remote.url,
             expected=remote.sha256,
             actual=actual,

@@ -2,16 +2,24 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 import grpc
 from stems.v1 import audio_pb2, models_pb2
 
 from pyserver.errors import StemlineError
-from pyserver.models import catalogue
+from pyserver.models import catalogue, pull
 from pyserver.models.catalogue import CatalogueEntry
 from pyserver.service import wire
 from pyserver.service.core import Core
+from pyserver.service.downloads import Downloads, Stage
 from pyserver.service.live import LiveService
+
+_STAGES = {
+    Stage.LOOK_UP: models_pb2.DownloadEvent.STAGE_LOOK_UP,
+    Stage.DOWNLOAD: models_pb2.DownloadEvent.STAGE_DOWNLOAD,
+    Stage.INSTALL: models_pb2.DownloadEvent.STAGE_INSTALL,
+}
 
 
 class ModelInUse(StemlineError):
@@ -24,6 +32,7 @@ class ModelService:
     def __init__(self, core: Core, live: LiveService) -> None:
         self._core = core
         self._live = live
+        self._downloads = Downloads(core.refuse_if_draining)
 
     async def ListModels(
         self, request: models_pb2.ListModelsRequest, context: grpc.aio.ServicerContext
@@ -53,6 +62,17 @@ class ModelService:
             raise ModelInUse(f"a live session is using {card.name}; close it first", name=card.name)
         await self._core.engine.unload(card.name)
         return await self._model(card.name)
+
+    async def DownloadModel(
+        self, request: models_pb2.DownloadModelRequest, context: grpc.aio.ServicerContext
+    ) -> AsyncIterator[models_pb2.DownloadEvent]:
+        if not await asyncio.to_thread(pull.is_installed, request.name):
+            async with aclosing(self._downloads.watch(request.name)) as watched:
+                async for at in watched:
+                    yield models_pb2.DownloadEvent(
+                        stage=_STAGES[at.stage], done_bytes=at.done_bytes, total_bytes=at.total_bytes
+                    )
+        yield models_pb2.DownloadEvent(stage=models_pb2.DownloadEvent.STAGE_DONE, model=await self._model(request.name))
 
     async def _event(self, stage: int, name: str) -> models_pb2.LoadEvent:
         return models_pb2.LoadEvent(stage=stage, model=await self._model(name))
