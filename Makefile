@@ -43,6 +43,7 @@ install-plugin: plugin
 	echo $(CURDIR)/$(PY) >$(CONFIG)/python
 
 test: $(VENV)/.dev plugin
+	@plugin/install_dependencies.sh test hosts
 	cd $(PLUGIN) && ctest --output-on-failure
 	$(PY) -m pytest
 

@@ -1,5 +1,6 @@
 #!/bin/sh
-# What the plugin is built with. On Debian and Ubuntu it is installed; elsewhere this says what to install.
+# What the plugin is built with, and with "test" and "hosts" what it is tested with. On Debian and Ubuntu it is
+# installed; elsewhere this says what to install.
 set -eu
 
 packages="cmake ninja-build g++ pkg-config ccache python3-dev juce-modules-source juce-tools libgrpc++-dev
@@ -7,7 +8,12 @@ protobuf-compiler
 protobuf-compiler-grpc libprotobuf-dev libsndfile1-dev libsoxr-dev pybind11-dev catch2 libasound2-dev
 libjack-jackd2-dev libx11-dev libxext-dev libxrandr-dev libxinerama-dev libxcursor-dev libfreetype-dev
 libgl-dev libwebkit2gtk-4.0-dev libcurl4-openssl-dev"
-[ "${1:-}" = test ] && packages="$packages xvfb xauth lv2-dev"
+for set in "$@"; do
+    case "$set" in
+    test) packages="$packages xvfb xauth lv2-dev" ;;
+    hosts) packages="$packages ardour" ;;
+    esac
+done
 
 case "$(uname -s)" in
 Linux) ;;

@@ -1,6 +1,5 @@
 """The plugin's real binary in real hosts, with a real server and the shipped model: the stems of a bounce, in time."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,14 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 import soxr
-from plugin_support import BUSES, STEMS, Audio, bundle, host_environment, read_buses, run_host, sum_of_stems, write_song
+from daw_support import RATE, ROOT, SECONDS, WHOLE_WINDOWS_S, assert_bounced, bounce, excerpt
+from plugin_support import Audio, bundle, host_environment, read_buses, run_host, write_song
 from service_support import RunningServer, running_server
 
-ROOT = Path(__file__).parent.parent
-RATE = 44100
-SECONDS = 6
 FADE = 256  # at the end of a recorded region, from its stems to the track that goes on
-WHOLE_WINDOWS_S = 12.0  # the latency at which a bounce's windows fit into a stream
 
 
 @pytest.fixture(scope="module")
@@ -30,23 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="module")
 def song_NC() -> Audio:
-    audio_NC, rate = soundfile.read(ROOT / "examples" / "stemline_demo.flac", dtype="float32", always_2d=True)
-    assert rate == RATE
-    return audio_NC[5 * RATE : (5 + SECONDS) * RATE]
-
-
-def bounce(server: RunningServer, song_NC: Audio, rate: int, folder: Path) -> dict[str, Audio]:
-    """What `pyserver bounce` makes of the song, by bus; a stem that the model does not have is silent."""
-    song = write_song(folder / "song.wav", song_NC, rate)
-    command = [sys.executable, "-m", "pyserver", "bounce", str(song), "-o", str(folder), "--steps", "1"]
-    subprocess.run(command, env=os.environ | {"STEMLINE_HOME": str(server.home)}, check=True, capture_output=True)
-    stems = {}
-    for stem in STEMS:
-        path = folder / "song" / f"{stem}.wav"
-        stems[stem.capitalize()] = (
-            soundfile.read(path, dtype="float32", always_2d=True)[0] if path.exists() else np.zeros_like(song_NC)
-        )
-    return stems
+    return excerpt()
 
 
 @pytest.fixture(scope="module")
@@ -63,18 +43,6 @@ def render(host: str, server: RunningServer, folder: Path, rate: int, *options: 
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return out, int(done.stdout.split()[-1])
-
-
-def assert_bounced(
-    buses: dict[str, Audio], bounced: dict[str, Audio], song_NC: Audio, latency: int = 0, faded: int = 0
-) -> None:
-    """The last `faded` samples only have to sum to the song."""
-    heard = slice(latency, latency + len(song_NC))
-    exact = slice(0, len(song_NC) - faded)
-    for bus in BUSES[1:]:
-        assert np.array_equal(buses[bus][heard][exact], bounced[bus][exact]), f"{bus} is not the bounce's"
-    assert np.abs(buses["Main"][heard] - song_NC).max() < 1e-6
-    assert np.abs(sum_of_stems(buses)[heard] - song_NC).max() < 1e-6
 
 
 @pytest.mark.parametrize("block", [64, 512, 2048])
