@@ -5,6 +5,7 @@ import queue
 import subprocess
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,9 +14,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from plugin_support import BUILD, STEMS, Audio, built, host_environment
+from service_support import RunningServer, ended, song, stems_of, submit
+from stems.v1 import audio_pb2
+
+from pyserver.service.channel import connect
 
 TOOL = BUILD / "tests" / "client" / "stemline_client_tool"
 LIMIT_S = 120.0  # for whatever has to happen in the end; machines are busy
+MODEL_STEMS = ("bass", "drums", "guitar", "piano", "other")
+FOREVER = ("--seconds", "900")  # until it is told to quit
+# No latency is promised, so a busy machine cannot refuse it; what is tested is not how fast it is.
+UNHURRIED = ("--offline", "--paced")
+STOPPED, STARTING, READY, LOST, UNTRUSTED, REFUSED = 0, 1, 4, 6, 7, 8
+BOUNCED, FAILED, CANCELLED = 5, 6, 7
 
 
 class Tool:
@@ -99,3 +110,23 @@ def sum_of_buses(folder: Path, channels: int = 2) -> npt.NDArray[np.float64]:
         [read_bus(folder, stem, channels) for stem in STEMS], axis=0, dtype=np.float64
     )
     return total_NC
+
+
+def play(server_home: Path, folder: Path, seconds: float, *options: str, **environment: str) -> Any:
+    """A host in real time, in which `seconds` of a song are played, and silence after it where that is asked for."""
+    write_input(folder / "in.f32", song(seconds))
+    files = ("--in", str(folder / "in.f32"), "--out", str(folder), "--latency-s", "3", "--when-ready")
+    return running_tool("live", server_home, *files, *options, **environment)
+
+
+def bounce(server_home: Path, folder: Path, song_NC: np.ndarray, *options: str, **environment: str) -> Any:
+    write_input(folder / "song.f32", song_NC)
+    files = ("--in", str(folder / "song.f32"), "--out", str(folder / "stems"), "--seed", "7")
+    return running_tool("bounce", server_home, *files, "--id", str(uuid.uuid4()), *options, **environment)
+
+
+async def bounced(server: RunningServer, song_NC: np.ndarray, **quality: int) -> dict[str, bytes]:
+    """What Python's client gets of a bounce."""
+    async with await connect(server.target) as client:
+        job = await submit(client, song_NC, quality=audio_pb2.Quality(**quality))
+        return await stems_of(client, await ended(client, job.job_id))

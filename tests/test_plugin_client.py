@@ -1,55 +1,47 @@
 """The plugin's client against the real server: positions, bits, trust, and what happens when one of them goes away."""
 
 import os
-import shutil
 import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
-import uuid
 from collections.abc import Iterator
-from concurrent import futures
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import psutil
 import pytest
-from client_tool import LIMIT_S, TOOL, read_bus, running_tool, sum_of_buses, write_input
+from client_tool import (
+    FOREVER,
+    LIMIT_S,
+    LOST,
+    MODEL_STEMS,
+    READY,
+    REFUSED,
+    STARTING,
+    STOPPED,
+    TOOL,
+    UNHURRIED,
+    bounced,
+    play,
+    read_bus,
+    running_tool,
+    sum_of_buses,
+    write_input,
+)
 from plugin_support import STEMS, delayed
-from service_support import RATE, RunningServer, ended, running_server, song, stems_of, submit
-from stems.v1 import audio_pb2, bounce_pb2, live_pb2_grpc, models_pb2_grpc, server_pb2, server_pb2_grpc
-
-from pyserver.service.channel import connect, proof
+from service_support import RATE, RunningServer, running_server, song
 
 pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(not TOOL.exists(), reason="the plugin is not built: `make plugin`"),
 ]
 
-MODEL_STEMS = ("bass", "drums", "guitar", "piano", "other")
-FOREVER = ("--seconds", "900")  # until it is told to quit
-# No latency is promised, so a busy machine cannot refuse it; what is tested is not how fast it is.
-UNHURRIED = ("--offline", "--paced")
-STOPPED, STARTING, READY, LOST, UNTRUSTED, REFUSED = 0, 1, 4, 6, 7, 8
-BOUNCED, FAILED, CANCELLED = 5, 6, 7
-
 
 @pytest.fixture(scope="module")
 def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with running_server(tmp_path_factory.mktemp("client") / "home", tiny_model_dir) as running:
         yield running
-
-
-async def bounced(server: RunningServer, song_NC: np.ndarray, **quality: int) -> dict[str, bytes]:
-    """What Python's client gets of a bounce."""
-    async with await connect(server.target) as client:
-        job = await submit(client, song_NC, quality=audio_pb2.Quality(**quality))
-        return await stems_of(client, await ended(client, job.job_id))
 
 
 async def test_offline_every_stem_is_the_bounce_at_its_place(server: RunningServer, tmp_path: Path) -> None:
@@ -87,13 +79,6 @@ def test_jumps_shift_nothing(server: RunningServer, tmp_path: Path, channels: in
     # The tiny model's stems sum to the mixture: if they are at their places, nothing remains.
     assert np.abs(read_bus(tmp_path, "residual", channels)).max() < 2e-6
     assert max(np.abs(read_bus(tmp_path, stem, channels)).max() for stem in MODEL_STEMS) > 0.01
-
-
-def play(server_home: Path, folder: Path, seconds: float, *options: str, **environment: str) -> Any:
-    """A host in real time, in which `seconds` of a song are played, and silence after it where that is asked for."""
-    write_input(folder / "in.f32", song(seconds))
-    files = ("--in", str(folder / "in.f32"), "--out", str(folder), "--latency-s", "3", "--when-ready")
-    return running_tool("live", server_home, *files, *options, **environment)
 
 
 def ready_or_skip(tool: Any) -> None:
@@ -348,177 +333,6 @@ def test_many_links_share_one_connection(server: RunningServer, tmp_path: Path) 
         assert threads < 20 + 25
         tool.tell("quit")
         assert tool.finish() == 0
-
-
-class Impostor(
-    server_pb2_grpc.ServerServiceServicer,  # type: ignore[misc]
-    live_pb2_grpc.LiveServiceServicer,  # type: ignore[misc]
-    models_pb2_grpc.ModelServiceServicer,  # type: ignore[misc]
-):
-    """A server that does not hold the token and would like to."""
-
-    def __init__(self) -> None:
-        self.heard: list[str] = []
-        self.asked = threading.Event()
-
-    def GetInfo(self, request: server_pb2.GetInfoRequest, context: grpc.ServicerContext) -> server_pb2.ServerInfo:
-        self.heard += [str(value) for pair in context.invocation_metadata() for value in pair]
-        self.asked.set()
-        return server_pb2.ServerInfo(version="0.1.0", proof=proof("guess", request.challenge))
-
-    def ListModels(self, request: Any, context: grpc.ServicerContext) -> Any:
-        self.heard += [str(value) for pair in context.invocation_metadata() for value in pair]
-        return context.abort(grpc.StatusCode.UNAVAILABLE, "later")
-
-    def Separate(self, requests: Any, context: grpc.ServicerContext) -> Any:
-        self.heard += [str(value) for pair in context.invocation_metadata() for value in pair]
-        return context.abort(grpc.StatusCode.UNAVAILABLE, "later")
-
-
-@contextmanager
-def impostor_at(address: str) -> Iterator[Impostor]:
-    impostor = Impostor()
-    server = grpc.server(futures.ThreadPoolExecutor(4))
-    for add in (
-        server_pb2_grpc.add_ServerServiceServicer_to_server,
-        live_pb2_grpc.add_LiveServiceServicer_to_server,
-        models_pb2_grpc.add_ModelServiceServicer_to_server,
-    ):
-        add(impostor, server)
-    assert server.add_insecure_port(address)
-    server.start()
-    try:
-        yield impostor
-    finally:
-        server.stop(0).wait()
-
-
-def test_who_takes_over_the_address_of_a_dead_server_never_sees_the_token(tiny_model_dir: Path, tmp_path: Path) -> None:
-    with running_server(tmp_path / "home", tiny_model_dir) as server:
-        token, address = server.target.token, server.target.address
-        where = ("--address", address, "--token", str(server.home / "run" / "token"))
-        with play(server.home, tmp_path, 1.0, *FOREVER, *UNHURRIED, *where) as tool:
-            tool.wait_for("state", state=READY)
-            server.kill()
-            Path(address.removeprefix("unix:")).unlink()
-            with impostor_at(address) as impostor:
-                state = tool.wait_for("state", state=UNTRUSTED)
-                assert state["reason"] == "UNTRUSTED_SERVER"
-                time.sleep(1)
-                assert impostor.asked.is_set()
-                assert not any(token in heard for heard in impostor.heard)
-            tool.tell("quit")
-            assert tool.finish() == 0
-
-
-def test_a_wrong_token_is_not_a_trusted_server(server: RunningServer, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("x" * 43)
-    (tmp_path / "token").chmod(0o600)
-    where = ("--address", server.target.address, "--token", str(tmp_path / "token"))
-    with play(server.home, tmp_path, 1.0, *FOREVER, *UNHURRIED, *where) as tool:
-        assert tool.wait_for("state", state=UNTRUSTED)["sent"] == 0
-        tool.tell("quit")
-        assert tool.finish() == 0
-
-
-def test_another_computer_needs_tls_and_a_token(server: RunningServer, tmp_path: Path) -> None:
-    with play(server.home, tmp_path, 1.0, *FOREVER, "--address", "studio.example:7000") as tool:
-        state = tool.wait_for("state", reason="REMOTE_NEEDS_TLS")
-        assert state["message"] == "Another computer needs TLS and a token"
-        tool.tell("quit")
-        assert tool.finish() == 0
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: no certificate to test TLS with")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
-
-
-async def test_another_computer_is_reached_by_tls(
-    tiny_model_dir: Path, tmp_path: Path, certificate: tuple[Path, Path]
-) -> None:
-    cert, key = certificate
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--listen", f"0.0.0.0:{port}", "--tls-cert", str(cert), "--tls-key", str(key)]
-    with running_server(tmp_path / "home", tiny_model_dir, *options) as server:
-        where = ("--address", f"localhost:{port}", "--token", str(server.home / "run" / "token"), "--tls")
-        song_NC = song(2.0)
-        with bounce(tmp_path / "nobody", tmp_path, song_NC, *where, "--ca", str(cert)) as tool:
-            assert tool.end()["state"] == BOUNCED
-            assert tool.finish() == 0
-        expected = await bounced(server, song_NC, noise_seed=7)
-        assert (tmp_path / "stems" / "drums.f32").read_bytes() == expected["drums"]
-        # Without its authority's certificate the server is a stranger.
-        with bounce(tmp_path / "nobody", tmp_path, song_NC, *where, "--patience-s", "1") as tool:
-            assert tool.end()["reason"] == "SERVER_UNREACHABLE"
-
-
-def bounce(server_home: Path, folder: Path, song_NC: np.ndarray, *options: str, **environment: str) -> Any:
-    write_input(folder / "song.f32", song_NC)
-    files = ("--in", str(folder / "song.f32"), "--out", str(folder / "stems"), "--seed", "7")
-    return running_tool("bounce", server_home, *files, "--id", str(uuid.uuid4()), *options, **environment)
-
-
-async def test_a_bounce_is_byte_for_byte_that_of_the_python_client(server: RunningServer, tmp_path: Path) -> None:
-    song_NC = song(8.0)
-    with bounce(server.home, tmp_path, song_NC) as tool:
-        end = tool.end()
-        assert tool.finish() == 0
-    assert end["state"] == BOUNCED
-    assert end["fraction"] == 1
-    expected = await bounced(server, song_NC, noise_seed=7)
-    assert set(end["stems"]) == set(expected) == {*MODEL_STEMS, "residual"}
-    for stem, data in expected.items():
-        assert (tmp_path / "stems" / f"{stem}.f32").read_bytes() == data, stem
-    assert sorted(p.suffix for p in (tmp_path / "stems").iterdir()) == [".f32"] * len(expected)
-    async with await connect(server.target) as client:
-        jobs = await client.bounce.ListJobs(bounce_pb2.ListJobsRequest())
-        assert all(job.state == bounce_pb2.JOB_STATE_SUCCEEDED for job in jobs.jobs)
-
-
-async def test_a_bounce_goes_on_after_its_server_was_killed(tiny_model_dir: Path, tmp_path: Path) -> None:
-    song_NC = song(90.0)
-    home = tmp_path / "home"
-    with running_server(home, tiny_model_dir) as first, bounce(home, tmp_path, song_NC) as tool:
-        tool.wait_for("state", state=3)
-        first.kill()
-        tool.wait_for("state", state=0)
-        with running_server(home, tiny_model_dir) as second:
-            assert tool.end()["state"] == BOUNCED
-            assert tool.finish() == 0
-            expected = await bounced(second, song_NC, noise_seed=7)
-    for stem, data in expected.items():
-        assert (tmp_path / "stems" / f"{stem}.f32").read_bytes() == data, stem
-
-
-async def test_a_cancelled_bounce_leaves_neither_files_nor_a_job(server: RunningServer, tmp_path: Path) -> None:
-    async with await connect(server.target) as client:
-        before = {job.job_id for job in (await client.bounce.ListJobs(bounce_pb2.ListJobsRequest())).jobs}
-        with bounce(server.home, tmp_path, song(120.0)) as tool:
-            tool.wait_for("state", state=3)
-            tool.tell("cancel")
-            assert tool.end()["state"] == CANCELLED
-            assert tool.finish() == 1
-        after = {job.job_id for job in (await client.bounce.ListJobs(bounce_pb2.ListJobsRequest())).jobs}
-    assert after <= before
-    assert not (tmp_path / "stems").exists()
-
-
-def test_a_bounce_that_the_server_refuses_fails_with_the_reason(server: RunningServer, tmp_path: Path) -> None:
-    with bounce(server.home, tmp_path, song(1.0), "--model", "no-such-model") as tool:
-        end = tool.end()
-        assert tool.finish() == 1
-    assert end["state"] == FAILED
-    assert end["reason"] == "UNKNOWN_MODEL"
 
 
 def test_models_are_listed(server: RunningServer, tmp_path: Path) -> None:
