@@ -11,6 +11,7 @@ from plugin_support import BUILD, built
 DESIGN = json.loads((Path(__file__).parent / "editor_geometry.json").read_text())
 SHOWN = {"1": "idle", "3": "capturing", "4": "captured", "5a": "server-lost", "6": "captured", "7": "settings"}
 STATES = ("idle", "live", "capturing", "captured", "server-lost", "model-missing", "settings", "light")
+BANNERS = ("late", "getting-model", "partly-updated")
 DRAWN_ONLY = {"logo"}  # no control, so it has no place to ask for
 
 Shot = dict[str, Any]
@@ -77,6 +78,22 @@ def test_an_error_says_what_happened_what_is_heard_and_what_to_do(shots: dict[st
     )
 
 
+def test_late_blocks_offer_a_longer_latency(shots: dict[str, Shot]) -> None:
+    late = shots["late-960x600"]
+    assert names(late)["error"] == (
+        "12 blocks were late. The stems came after their time. There: your track, unchanged, in the Residual stem. "
+        "Choose a longer latency. It takes effect when you stop."
+    )
+    assert names(late)["error.retry"] == "Longer latency"
+    assert names(late)["error.restart"] == "Close"
+
+
+def test_a_download_shows_how_far_it_is(shots: dict[str, Shot]) -> None:
+    getting = names(shots["getting-model-960x600"])
+    assert getting["error"].startswith("Getting model “Studio”. 180 MB of 420 MB. ")
+    assert getting["error.retry"] == "Cancel"
+
+
 def test_tab_goes_from_the_top_bar_through_the_lanes_to_the_bottom_bar(shots: dict[str, Shot]) -> None:
     stems = ("drums", "bass", "vocals", "other", "residual")
     lanes = [f"{stem}.{control}" for stem in stems for control in ("gain", "solo", "mute")]
@@ -98,7 +115,7 @@ def test_what_cannot_be_used_is_off_and_says_why(shots: dict[str, Shot]) -> None
     assert not captured["latency_choice"]["enabled"]
 
 
-@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("state", [*STATES, *BANNERS])
 def test_every_state_is_drawn_in_each_size(shots: dict[str, Shot], state: str) -> None:
     sizes = {"960x600": [960, 600], "720x460": [720, 460], "960x600@2x": [1920, 1200]}
     for name, size in sizes.items():

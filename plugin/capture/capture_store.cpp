@@ -270,9 +270,9 @@ void CaptureStore::trimTo(std::uint64_t bytes) {
     }
 }
 
-std::uint64_t CaptureStore::sizeBytes() const {
+std::uint64_t CaptureStore::sizeBytes(const fs::path& root) {
     std::uint64_t total = 0;
-    for (const Object& object : findObjects(root_))
+    for (const Object& object : findObjects(root))
         total += object.bytes;
     return total;
 }

@@ -87,7 +87,9 @@ class CaptureStore {
     void clear();
 
     /// Of all objects, whoever made them.
-    std::uint64_t sizeBytes() const;
+    std::uint64_t sizeBytes() const { return sizeBytes(root_); }
+    /// The same of a folder that need not be there, without making it.
+    static std::uint64_t sizeBytes(const std::filesystem::path& root);
 
   private:
     void makeFolders() const;

@@ -61,13 +61,13 @@ EditorError outOfMemory(double neededGb, double freeGb) {
             {"Choose model", "Settings"}};
 }
 
-EditorError lateBlocks(int count) {
+EditorError lateBlocks(int count, bool longerExists, bool playing) {
     const auto blocks = std::to_string(count) + (count == 1 ? " block was late" : " blocks were late");
-    return {blocks,
-            "The stems came after their time.",
-            "There: your track, unchanged, in the Residual stem.",
-            "Choose a longer latency.",
-            {"Longer latency"}};
+    return {blocks, "The stems came after their time.", "There: your track, unchanged, in the Residual stem.",
+            !longerExists ? "Choose a smaller model, or fewer refiner steps."
+            : playing     ? "Choose a longer latency. It takes effect when you stop."
+                          : "Choose a longer latency.",
+            longerExists ? std::vector<std::string>{"Longer latency", "Close"} : std::vector<std::string>{"Close"}};
 }
 
 EditorError bounceIncomplete(TimeRange range) {
@@ -80,13 +80,14 @@ EditorError bounceIncomplete(TimeRange range) {
 }
 
 EditorError partlyUpdated(const std::vector<TimeRange>& left) {
-    auto where = rangeText(left.front()).toStdString();
+    const auto& first = left.front();
+    auto where = (first.stop - first.start < 1.0 ? timeText(first.start) : rangeText(first)).toStdString();
     if (left.size() > 1)
         where += " and " + std::to_string(left.size() - 1) + " more";
     return {"Not all is updated",
-            where + " changed, but was not played from before it to its end.",
+            where + " changed, but was not played all through.",
             "There: the stems as captured.",
-            "Play it, from a moment before it, then update again.",
+            "Play over it from a moment before, then update again.",
             {"Close"}};
 }
 

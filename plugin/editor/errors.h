@@ -21,8 +21,8 @@ EditorError gettingModel(const std::string& model, bool installing);
 EditorError modelNotGot(const std::string& model, const std::string& reason);
 /** Buttons: 0 "Choose model", 1 "Settings". */
 EditorError outOfMemory(double neededGb, double freeGb);
-/** Button: 0 "Longer latency". */
-EditorError lateBlocks(int count);
+/** Buttons: 0 "Longer latency", 1 "Close"; where there is no longer one, only 0 "Close". */
+EditorError lateBlocks(int count, bool longerExists, bool playing);
 EditorError bounceIncomplete(TimeRange);
 /** `left`: what is stale still. Button: 0 "Close". */
 EditorError partlyUpdated(const std::vector<TimeRange>& left);

@@ -18,7 +18,7 @@ capture::StemsRecipe recipeOf(const capture::Piece& piece, const SeparationSetti
 
 } // namespace
 
-Captures::Captures() {
+Captures::Captures(std::function<std::uint64_t()> capBytes) : capBytes_(std::move(capBytes)) {
     for (auto& channel : block_)
         channel.resize(blockFrames);
 }
@@ -140,6 +140,7 @@ void Captures::turn(InputStream& input, const SeparationSettings& settings) {
 void Captures::openStore() {
     if (store_ == nullptr)
         store_ = std::make_shared<capture::CaptureStore>(capture::defaultStoreRoot());
+    store_->setCap(capBytes_());
 }
 
 void Captures::carryOut(Wish wish, InputStream& input) {

@@ -39,22 +39,29 @@ class Captures {
         bool cancelled = false;
     };
 
-    Captures();
+    /** `capBytes`: how large the store may be, asked for whenever something is about to be added to it; may read a
+     * file.
+     */
+    explicit Captures(std::function<std::uint64_t()> capBytes);
     ~Captures();
 
     /** Host's thread, no block being processed. */
     void prepare(double rate, int channels);
 
-    void arm();            // "Capture": what is played from now on is recorded, until the transport stops
-    void finish();         // or until this
-    void update();         // "Update": what was heard over stale pages is separated, and plays from then on
-    void cancel();         // of recording: forget it; of separating: what is finished stays, and what is stale
-    void dismissUnheard(); // Status::unheard was read
+    void arm();     // "Capture": what is played from now on is recorded, until the transport stops
+    void finish();  // or until this
+    void update();  // "Update": what was heard over stale pages is separated, and plays from then on
+    void cancel();  // of recording: forget it; of separating: what is finished stays, and what is stale
+    void dismiss(); // Status::problem and Status::unheard were read
     void importFile(const std::filesystem::path&); // a file dropped on the editor, at the timeline's beginning
     /** Writes the captured stems as WAV files into `folder`, on the disk thread; says when it is done, and what failed.
      */
     void exportStems(const std::filesystem::path& folder, std::vector<Stem> stems,
                      std::function<void(std::vector<std::filesystem::path>, std::string problem)> done);
+
+    /** Deletes what is over the cap, or everything, but for what any instance has open; on the disk thread. What a
+       project still needs is made again. */
+    void trimStore(bool everything = false);
 
     Status status() const;
     bool draw(std::optional<Stem>, double first, double framesPerPixel, std::span<capture::Bucket>) const;
@@ -106,6 +113,7 @@ class Captures {
     void fail(const std::string& problem);
     void enter(Phase);
 
+    const std::function<std::uint64_t()> capBytes_;
     std::mutex turning_; // `turn`, and `prepare` between two turns
     std::shared_ptr<capture::CaptureStore> store_;
     std::unique_ptr<capture::CaptureWriter> writer_;

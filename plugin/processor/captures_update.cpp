@@ -85,8 +85,9 @@ void Captures::finishUpdate() {
     update_.reset();
 }
 
-void Captures::dismissUnheard() {
+void Captures::dismiss() {
     const std::scoped_lock lock(mutex_);
+    shown_.problem.clear();
     shown_.unheard.clear();
 }
 
@@ -151,6 +152,17 @@ void Captures::exportStems(const std::filesystem::path& folder, std::vector<Stem
             problem = error.what();
         }
         done(files, problem);
+    });
+}
+
+void Captures::trimStore(bool everything) {
+    const auto disk = capture::DiskThread::shared();
+    disk->post([disk, capBytes = capBytes_, everything] {
+        try {
+            capture::CaptureStore store(capture::defaultStoreRoot(), capBytes());
+            everything ? store.clear() : store.trim();
+        } catch (const std::exception&) { // what cannot be reached now is deleted when something is added
+        }
     });
 }
 

@@ -9,6 +9,7 @@
 #include "engine/transport_follower.h"
 #include "processor/captures.h"
 #include "processor/parameters.h"
+#include "processor/user_settings.h"
 #include <mutex>
 #include <thread>
 
@@ -74,7 +75,7 @@ class Instance {
     void cancelDownload() { download_.cancel(); }
     client::ModelDownload::Status download() const { return download_.status(); }
 
-    Captures captures;
+    Captures captures{[] { return UserSettings::load().cacheCapBytes(); }};
 
   private:
     void control(const std::stop_token&);

@@ -72,6 +72,19 @@ ParameterTree::ParameterLayout parameterLayout() {
     return layout;
 }
 
+void chooseLongerLatency(ParameterTree& tree) {
+    if (!hasLongerLatency(tree))
+        return;
+    auto& choice = *tree.getParameter(ids::latencyChoice);
+    choice.beginChangeGesture();
+    choice.setValueNotifyingHost(choice.convertTo0to1(choice.convertFrom0to1(choice.getValue()) + 1.0f));
+    choice.endChangeGesture();
+}
+
+bool hasLongerLatency(const ParameterTree& tree) {
+    return *tree.getRawParameterValue(ids::latencyChoice) < static_cast<float>(latencyChoicesSeconds.size()) - 1.5f;
+}
+
 Parameters::Parameters(ParameterTree& tree)
     : mode_(tree.getRawParameterValue(ids::mode)), refinerSteps_(tree.getRawParameterValue(ids::refinerSteps)),
       latencyChoice_(tree.getRawParameterValue(ids::latencyChoice)),

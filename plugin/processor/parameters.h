@@ -33,6 +33,10 @@ juce::String mute(Stem);
 /** The parameters in the host's order. IDs go by a stem's name, never by its row, and never change. */
 ParameterTree::ParameterLayout parameterLayout();
 
+/** Chooses the next longer latency, as a user would; message thread. */
+void chooseLongerLatency(ParameterTree&);
+bool hasLongerLatency(const ParameterTree&);
+
 /** What the parameters say now. Any thread: only atomics are read. */
 class Parameters {
   public:

@@ -96,6 +96,7 @@ editor::EditorState PluginEditor::state() {
     if (status.hopSamples > 0 && state.sampleRate > 0)
         state.latencyText = latencyParts(state.latencySamples / state.sampleRate, status.hopSamples / state.sampleRate);
     state.bouncing = plugin_.isNonRealtime() && state.playing;
+    lateBlocks_ = late_.update(state.lateBlocks, juce::Time::getMillisecondCounterHiRes() / 1000);
     state.error = error(status);
     auto& settings = state.settings;
     settings.anotherComputer = settings_.anotherComputer;
@@ -104,7 +105,9 @@ editor::EditorState PluginEditor::state() {
     settings.tokenFile = settings_.tokenFile.toStdString();
     settings.caFile = settings_.caFile.toStdString();
     settings.startAutomatically = settings_.startAutomatically;
+    askForStoreSize();
     settings.cacheCapGb = settings_.cacheCapGb;
+    settings.cacheUsedGb = std::round(static_cast<double>(storeSize_->bytes) / 1e8) / 10; // as it is shown
     settings.cacheFolder = capture::defaultStoreRoot().string();
     settings.light = settings_.light;
     settings.devices = {"Automatic"};
@@ -199,11 +202,20 @@ std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatu
         for (const auto& extent : unheard)
             left.push_back({static_cast<double>(extent.start) / plugin_.getSampleRate(),
                             static_cast<double>(extent.stop) / plugin_.getSampleRate()});
-        buttons_ = [this](int) { plugin_.instance.captures.dismissUnheard(); };
+        buttons_ = [this](int) { plugin_.instance.captures.dismiss(); };
         return editor::errors::partlyUpdated(left);
     }
+    if (lateBlocks_ > 0) {
+        const bool longer = hasLongerLatency(plugin_.parameterTree);
+        buttons_ = [this, longer](int index) {
+            if (longer && index == 0)
+                chooseLongerLatency(plugin_.parameterTree);
+            late_.dismiss();
+        };
+        return editor::errors::lateBlocks(lateBlocks_, longer, plugin_.playing);
+    }
     if (!problem_.empty()) {
-        buttons_ = [this](int) { problem_.clear(); };
+        buttons_ = [this](int) { plugin_.instance.captures.dismiss(); };
         return editor::errors::other("That did not work", problem_);
     }
     return std::nullopt;
@@ -335,19 +347,28 @@ void PluginEditor::applySettings(const editor::EditorSettings& wanted) {
     settings_.tokenFile = wanted.tokenFile;
     settings_.caFile = wanted.caFile;
     settings_.startAutomatically = wanted.startAutomatically;
+    const bool lessRoom = wanted.cacheCapGb < settings_.cacheCapGb;
     settings_.cacheCapGb = wanted.cacheCapGb;
     settings_.light = wanted.light;
     if (!settings_.save())
         problem_ = "The settings cannot be written to " + UserSettings::file().getFullPathName().toStdString();
+    if (lessRoom)
+        plugin_.instance.captures.trimStore();
     plugin_.instance.setServer(settings_.server());
 }
 
-void PluginEditor::clearCache() {
-    try {
-        capture::CaptureStore(capture::defaultStoreRoot()).clear();
-    } catch (const std::exception& error) {
-        problem_ = error.what();
-    }
+void PluginEditor::askForStoreSize() {
+    const auto now = juce::Time::getMillisecondCounter();
+    if (now - storeSizeAt_ < 3000 || storeSize_->asked.exchange(true))
+        return;
+    storeSizeAt_ = now;
+    disk_->post([size = storeSize_] {
+        try {
+            size->bytes = capture::CaptureStore::sizeBytes(capture::defaultStoreRoot());
+        } catch (const std::exception&) { // somebody deleted meanwhile: the next time
+        }
+        size->asked = false;
+    });
 }
 
 juce::AudioProcessorEditor* PluginProcessor::createEditor() { return new PluginEditor(*this); }

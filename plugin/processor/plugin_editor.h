@@ -1,6 +1,7 @@
 #pragma once
 
 #include "editor/editor.h"
+#include "editor/late_notice.h"
 #include "processor/plugin_processor.h"
 
 namespace stemline {
@@ -34,7 +35,7 @@ class PluginEditor : public juce::AudioProcessorEditor, private editor::EditorAc
     void exportStem(Stem, std::function<void(juce::File)> written) override;
     bool drawWave(int lane, double firstSecond, double secondsPerPixel, std::span<editor::WaveBucket>) override;
     void applySettings(const editor::EditorSettings&) override;
-    void clearCache() override;
+    void clearCache() override { plugin_.instance.captures.trimStore(true); }
     void errorButton(int index) override;
 
     std::vector<Stem> stemsOfModel();
@@ -43,9 +44,21 @@ class PluginEditor : public juce::AudioProcessorEditor, private editor::EditorAc
     UserSettings settings_ = UserSettings::load();
     std::string problem_;              // of the last action here, for people
     std::function<void(int)> buttons_; // of the error that is shown
-    std::optional<double> lostSince_;  // seconds of the timeline
+    editor::LateNotice late_;
+    int lateBlocks_ = 0;              // to speak of
+    std::optional<double> lostSince_; // seconds of the timeline
     std::array<bool, numStems> stems_{};
-    std::jthread background_; // of actions that wait for the server
+    /** How large the store is; looked at on the disk thread, now and then. */
+    struct StoreSize {
+        std::atomic<std::uint64_t> bytes{0};
+        std::atomic<bool> asked{false};
+    };
+    void askForStoreSize();
+
+    const std::shared_ptr<capture::DiskThread> disk_ = capture::DiskThread::shared();
+    const std::shared_ptr<StoreSize> storeSize_ = std::make_shared<StoreSize>();
+    juce::uint32 storeSizeAt_ = 0; // milliseconds
+    std::jthread background_;      // of actions that wait for the server
     editor::EditorContent content_;
 };
 

@@ -13,6 +13,8 @@ struct UserSettings {
     double cacheCapGb = 20.0;
     bool light = false;
 
+    std::uint64_t cacheCapBytes() const { return static_cast<std::uint64_t>(cacheCapGb * 1e9); }
+
     /** Which server that means. Reads the token file. */
     client::ServerChoice server() const;
 

@@ -1,5 +1,7 @@
 #include "keys.h"
+#include "editor/errors.h"
 #include "editor/fader.h"
+#include "editor/late_notice.h"
 #include "states.h"
 
 namespace stemline::editor {
@@ -42,6 +44,41 @@ EditorState stateNamed(const juce::String& name) {
     return {};
 }
 
+using Expect = std::function<void(bool, const juce::String&)>;
+
+void tryLateBlocks(const Expect& expect) {
+    LateNotice notice;
+    expect(notice.update(5, 0.0) == 0, "What was late before the editor opened is no news");
+    expect(notice.update(8, 1.0) == 3, "Late blocks are spoken of");
+    expect(notice.update(9, 15.0) == 4, "And counted on");
+    expect(notice.update(9, 34.0) == 4, "For a while");
+    expect(notice.update(9, 36.0) == 0, "Until no new one came for long enough");
+    expect(notice.update(10, 40.0) == 1, "Then anew");
+    notice.dismiss();
+    expect(notice.update(10, 40.1) == 0, "Or until somebody has read it");
+    expect(notice.update(0, 41.0) == 0, "A stream that begins anew is not late");
+    expect(notice.update(2, 42.0) == 2, "Until it is");
+
+    PretendProcessor processor;
+    const int last = static_cast<int>(latencyChoicesSeconds.size()) - 1;
+    processor.set(ids::latencyChoice, static_cast<float>(last - 1));
+    expect(hasLongerLatency(processor.tree), "The last but one choice has a longer one");
+    chooseLongerLatency(processor.tree);
+    expect(juce::roundToInt(processor.get(ids::latencyChoice)) == last, "Which is chosen");
+    expect(!hasLongerLatency(processor.tree), "The last has none");
+    chooseLongerLatency(processor.tree);
+    expect(juce::roundToInt(processor.get(ids::latencyChoice)) == last, "And stays");
+
+    Rig rig(stateNamed("late"));
+    rig.content.refresh();
+    dynamic_cast<juce::Button&>(*find(rig.content, "error.retry")).onClick();
+    dynamic_cast<juce::Button&>(*find(rig.content, "error.restart")).onClick();
+    expect(rig.actions.calls.joinIntoString(",") == "errorButton 0,errorButton 1", "The banner's buttons do");
+    rig.state.error.reset();
+    rig.content.refresh();
+    expect(!find(rig.content, "error")->isVisible(), "A banner goes when there is nothing to say");
+}
+
 } // namespace
 
 juce::StringArray pressKeys() {
@@ -50,6 +87,7 @@ juce::StringArray pressKeys() {
         if (!happened)
             failures.add(what);
     };
+    tryLateBlocks(expect);
     Rig rig(stateNamed("captured"));
     auto& [processor, state, actions, content] = rig;
 

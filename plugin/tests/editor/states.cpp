@@ -82,6 +82,18 @@ std::vector<NamedState> designStates() {
         lost.meters[lane] = {};
     lost.meters[numStems] = lost.meters[0];
 
+    auto late = live();
+    late.lateBlocks = 12;
+    late.error = errors::lateBlocks(12, true, true);
+
+    auto getting = captured();
+    getting.server = {"Model missing on the server", Tone::err, ""};
+    getting.error = errors::gettingModel("Studio", "180 MB", "420 MB");
+
+    auto partly = captured();
+    partly.stale = {{42, 42.1}};
+    partly.error = errors::partlyUpdated(partly.stale);
+
     auto missing = captured();
     missing.server = {"Model missing on the server", Tone::err, ""};
     missing.error = errors::modelMissing("Studio", "420 MB");
@@ -100,6 +112,9 @@ std::vector<NamedState> designStates() {
             {"captured", stale, solos},
             {"server-lost", lost, liveGains},
             {"model-missing", missing, gains},
+            {"late", late, liveGains},
+            {"getting-model", getting, gains},
+            {"partly-updated", partly, gains},
             {"settings", settings, solos, true},
             {"light", light, solos}};
 }

@@ -221,6 +221,13 @@ void Host::cancel() {
     captures.cancel();
 }
 
+/** Of what was captured, how many pieces cannot play. */
+int Host::lostPieces() {
+    const auto states = own().instance.captures.status().states;
+    return static_cast<int>(
+        std::count_if(states.begin(), states.end(), [](auto state) { return state != capture::PieceState::ready; }));
+}
+
 /** "4096-12288 40960-45056", in frames of the timeline. */
 juce::String Host::stale(bool unheard) {
     std::this_thread::sleep_for(std::chrono::milliseconds(200)); // what was heard is on its way

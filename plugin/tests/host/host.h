@@ -61,6 +61,8 @@ class Host {
     void capture();
     void update();
     void cancel();
+    void trimStore(bool everything) { own().instance.captures.trimStore(everything); }
+    int lostPieces();
     juce::String stale(bool unheard = false);
     std::string waitForCaptures(double seconds);
     void drop(const juce::File&);

@@ -3,8 +3,8 @@
 //   load PATH|direct · unload · layout 1|2 [BUS,BUS off] · prepare RATE MAXBLOCK · param NAME = TEXT · show NAME
 //   input FILE.wav · play POSITION FRAMES SIZES · idle FRAMES SIZES · pace|offline|bypass|watch on|off
 //   record on · write FILE.wav · save FILE · open FILE · transfer FILE · capture · stale · update · unheard · cancel ·
-//   drop FILE · settle SECONDS · export FOLDER · fuzz FILES.. · editor FILE.png SCALE · latency · buses · timing
-//   resources · sleep SECONDS · syscalls FRAMES SIZES
+//   trim [everything] · lost · drop FILE · settle SECONDS · export FOLDER · fuzz FILES.. · editor FILE.png SCALE ·
+//   latency · buses · timing resources · sleep SECONDS · syscalls FRAMES SIZES
 
 #include "crowd.h"
 #include "host.h"
@@ -188,6 +188,8 @@ class Script {
         {"stale", [this](Words&) { say("stale", host_.stale()); }},
         {"update", [this](Words&) { host_.update(); }},
         {"unheard", [this](Words&) { say("unheard", host_.stale(true)); }},
+        {"trim", [this](Words& w) { host_.trimStore(rest(w) == "everything"); }},
+        {"lost", [this](Words&) { say("lost", host_.lostPieces()); }},
         {"cancel", [this](Words&) { host_.cancel(); }},
         {"drop", [this](Words& w) { host_.drop(file(w)); }},
         {"export", [this](Words& w) { say("problem", juce::String(host_.exportStems(file(w)))); }},
