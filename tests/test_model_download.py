@@ -11,6 +11,7 @@ import pytest
 from checkpoint_parts import UNET, lightning_state, save
 from client_tool import TOOL, running_tool
 from hub_server import HubServer, serving
+from plugin_support import run_host
 from service_support import RunningServer, running_server
 from stems.v1 import models_pb2
 
@@ -212,3 +213,29 @@ def test_the_plugins_client_says_why_a_model_did_not_come(server: RunningServer,
         assert tool.finish() == 1
         assert tool.said[-1]["reason"] == "HUB_FILE_NOT_FOUND"
         assert "moved or renamed" in tool.said[-1]["message"]
+
+
+@pytest.mark.skipif(not TOOL.exists(), reason="the plugin is not built: `make plugin`")
+def test_a_project_whose_model_is_missing_gets_it_and_goes_on(
+    server: RunningServer, hub: HubServer, tmp_path: Path
+) -> None:
+    missing = "Model missing on the server"
+    begin = f"""
+        load direct
+        param Live latency = 12 s
+        model {MODEL}
+        offline on
+        prepare 44100 512
+        server 30 {missing}
+        get {MODEL} 60
+    """
+    hub.status = 404
+    said = run_host(f"{begin} server 1 Ready\n", server.home, tmp_path)
+    assert said.all("server") == [missing] * 2
+    assert "moved or renamed" in said["problem"]
+    hub.status = 200
+    said = run_host(f"{begin} server 20 Ready\n", server.home, tmp_path)
+    assert said["problem"] == ""
+    first, second = said.all("server")
+    assert first == missing
+    assert second.startswith("Ready")

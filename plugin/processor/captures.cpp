@@ -220,6 +220,10 @@ void Captures::finishRecording() {
 }
 
 void Captures::separateNext(const SeparationSettings& settings) {
+    if (!settings.weightsSha256.empty() && settings.weightsSha256 != weightsSeen_) {
+        weightsSeen_ = settings.weightsSha256;
+        refused_.clear(); // the model was missing, as like as not
+    }
     if (update_) {
         separateUpdate(settings);
         return;

@@ -101,7 +101,7 @@ class Captures {
     void watchJob();
     void separateNext(const SeparationSettings&);
     void forgetOtherProject();
-    void collectHeard();
+    std::string collectHeard();
     void beginUpdate();
     void separateUpdate(const SeparationSettings&);
     void finishUpdate();
@@ -123,7 +123,9 @@ class Captures {
     std::optional<Update> update_;
     std::vector<capture::Extent> staleAfter_; // the update, for whoever opens what it made
     std::uint64_t loadsSeen_ = 0;
-    std::set<std::string> refused_; // sources that were given up: not tried again until something is captured
+    std::set<std::string>
+        refused_;             // sources that were given up: not tried until something is captured, or weights come
+    std::string weightsSeen_; // that a server had last
     std::array<std::vector<float>, maxChannels> block_;
     SnapshotSlot<CapturedSet> sets_;
     double rate_ = 0.0;

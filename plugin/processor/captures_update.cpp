@@ -20,13 +20,17 @@ void Captures::forgetOtherProject() {
     shown_.unheard.clear();
 }
 
-void Captures::collectHeard() {
+/** Why not all of it could be kept, or nothing. */
+std::string Captures::collectHeard() {
     if (hearing_ == nullptr)
-        return;
-    const auto problem = hearing_->problem();
-    heard_.overlay(hearing_->finish());
-    if (problem)
-        throw std::runtime_error(*problem);
+        return {};
+    auto problem = hearing_->problem().value_or("");
+    try {
+        heard_.overlay(hearing_->finish());
+    } catch (const std::exception& error) {
+        problem = error.what();
+    }
+    return problem;
 }
 
 void Captures::beginUpdate() {
@@ -44,7 +48,8 @@ void Captures::beginUpdate() {
         shown_.unheard.clear();
     }
     refused_.clear();
-    collectHeard();
+    if (const auto problem = collectHeard(); !problem.empty())
+        throw std::runtime_error(problem);
     const auto updated = capture::withHeard(captured, heard_.map);
     if (updated == captured) {
         const std::scoped_lock lock(mutex_);

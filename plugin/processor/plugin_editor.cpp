@@ -41,6 +41,15 @@ void include(std::vector<editor::TimeRange>& ranges, editor::TimeRange added) {
     ranges.insert(after, added);
 }
 
+/** Captured mode opens no session that could be refused: the list says it as well. */
+bool isMissing(const client::ServerStatus& status, const std::string& name) {
+    const auto found = std::ranges::find_if(status.models, [&](const auto& model) { return model.name == name; });
+    if (name.empty() || status.models.empty() || status.state == client::ServerStatus::State::lost)
+        return false;
+    using State = client::ModelInfo::State;
+    return found == status.models.end() || found->state == State::notDownloaded || found->state == State::broken;
+}
+
 /** What a user can influence is the hop: the rest is the model's look-ahead and this machine's speed. */
 std::string latencyParts(double seconds, double hopSeconds) {
     const auto text = [](double value) { return juce::String(value, 2).toStdString() + " s "; };
@@ -180,7 +189,7 @@ std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatu
     using State = client::ServerStatus::State;
     const auto reason = status.problem ? status.problem->message : std::string();
     buttons_ = [this](int) { plugin_.instance.tryNow(); };
-    if (status.modelMissing())
+    if (status.modelMissing() || isMissing(status, plugin_.instance.model()))
         return missingModel();
     if (status.state == State::lost) {
         buttons_ = [this](int index) { index == 0 ? plugin_.instance.tryNow() : plugin_.instance.restartServer(); };

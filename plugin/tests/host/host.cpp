@@ -228,6 +228,26 @@ int Host::lostPieces() {
         std::count_if(states.begin(), states.end(), [](auto state) { return state != capture::PieceState::ready; }));
 }
 
+/** As the chip says it, as soon as it begins as wanted. */
+std::string Host::serverText(const std::string& wanted, double seconds) {
+    const auto until = Clock::now() + std::chrono::duration<double>(seconds);
+    const auto text = [this] { return client::chipText(own().instance.status()); };
+    while (!text().starts_with(wanted) && Clock::now() < until)
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    return text();
+}
+
+/** As the banner's button does; what went wrong, or nothing. */
+std::string Host::getModel(const std::string& name, double seconds) {
+    auto& instance = own().instance;
+    const auto until = Clock::now() + std::chrono::duration<double>(seconds);
+    instance.getModel(name);
+    while (instance.download().running && Clock::now() < until)
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    const auto download = instance.download();
+    return download.running ? "it takes too long" : download.problem ? download.problem->message : "";
+}
+
 /** "4096-12288 40960-45056", in frames of the timeline. */
 juce::String Host::stale(bool unheard) {
     std::this_thread::sleep_for(std::chrono::milliseconds(200)); // what was heard is on its way

@@ -63,6 +63,9 @@ class Host {
     void cancel();
     void trimStore(bool everything) { own().instance.captures.trimStore(everything); }
     int lostPieces();
+    void setModel(const std::string& name) { own().instance.setModel(name); }
+    std::string getModel(const std::string& name, double seconds);
+    std::string serverText(const std::string& wanted, double seconds);
     juce::String stale(bool unheard = false);
     std::string waitForCaptures(double seconds);
     void drop(const juce::File&);

@@ -3,8 +3,9 @@
 //   load PATH|direct · unload · layout 1|2 [BUS,BUS off] · prepare RATE MAXBLOCK · param NAME = TEXT · show NAME
 //   input FILE.wav · play POSITION FRAMES SIZES · idle FRAMES SIZES · pace|offline|bypass|watch on|off
 //   record on · write FILE.wav · save FILE · open FILE · transfer FILE · capture · stale · update · unheard · cancel ·
-//   trim [everything] · lost · drop FILE · settle SECONDS · export FOLDER · fuzz FILES.. · editor FILE.png SCALE ·
-//   latency · buses · timing resources · sleep SECONDS · syscalls FRAMES SIZES
+//   trim [everything] · lost · model NAME · get NAME SECONDS · server SECONDS TEXT · drop FILE · settle SECONDS ·
+//   export FOLDER · fuzz FILES.. · editor FILE.png SCALE · latency · buses · timing resources · sleep SECONDS ·
+//   syscalls FRAMES SIZES
 
 #include "crowd.h"
 #include "host.h"
@@ -190,6 +191,17 @@ class Script {
         {"unheard", [this](Words&) { say("unheard", host_.stale(true)); }},
         {"trim", [this](Words& w) { host_.trimStore(rest(w) == "everything"); }},
         {"lost", [this](Words&) { say("lost", host_.lostPieces()); }},
+        {"model", [this](Words& w) { host_.setModel(rest(w)); }},
+        {"get",
+         [this](Words& w) {
+             const auto name = take<std::string>(w);
+             say("problem", juce::String(host_.getModel(name, take<double>(w))));
+         }},
+        {"server",
+         [this](Words& w) {
+             const auto seconds = take<double>(w);
+             say("server", juce::String::fromUTF8(host_.serverText(rest(w), seconds).c_str()));
+         }},
         {"cancel", [this](Words&) { host_.cancel(); }},
         {"drop", [this](Words& w) { host_.drop(file(w)); }},
         {"export", [this](Words& w) { say("problem", juce::String(host_.exportStems(file(w)))); }},
