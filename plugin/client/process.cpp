@@ -89,6 +89,7 @@ struct Files {
 
 int spawnDetached(const std::vector<std::string>& command, const std::filesystem::path& log) {
     std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
     for (const std::string& argument : command)
         arguments.push_back(const_cast<char*>(argument.c_str()));
     arguments.push_back(nullptr);

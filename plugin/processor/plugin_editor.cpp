@@ -208,6 +208,7 @@ std::optional<editor::EditorError> PluginEditor::error(const client::ServerStatu
                                                  static_cast<double>(bounce->stop) / plugin_.getSampleRate()});
     if (const auto unheard = plugin_.instance.captures.status().unheard; !unheard.empty()) {
         std::vector<editor::TimeRange> left;
+        left.reserve(unheard.size());
         for (const auto& extent : unheard)
             left.push_back({static_cast<double>(extent.start) / plugin_.getSampleRate(),
                             static_cast<double>(extent.stop) / plugin_.getSampleRate()});
