@@ -6,6 +6,7 @@ from pathlib import Path
 import ardour_host
 import numpy as np
 import pytest
+import soxr
 from daw_support import RATE, SECONDS, assert_bounced, bounce, excerpt
 from plugin_support import Audio, run_host, write_song
 from service_support import RunningServer, running_server
@@ -39,11 +40,36 @@ def project(server: RunningServer, folder: Path, *commands: str) -> bytes:
     return (folder / "project.state").read_bytes()
 
 
+def assert_where_the_song_is(tracks: dict[str, Audio], bounced: dict[str, Audio], song_NC: Audio) -> None:
+    """One export in a few begins up to a block after the session does, with and without plugins in it. What counts is
+    that nothing is elsewhere than on the track without a plugin."""
+    lost = next(n for n in range(1024) if np.array_equal(tracks["Dry"][: len(song_NC) - n], song_NC[n:]))
+    assert_bounced(tracks, {bus: stem_NC[lost:] for bus, stem_NC in bounced.items()}, song_NC[lost:])
+
+
 def test_captured_stems_are_those_of_a_bounce(
     server: RunningServer, bounced: dict[str, Audio], song_NC: Audio, tmp_path: Path
 ) -> None:
     song = write_song(tmp_path / "song.wav", song_NC, RATE)
     drop = ("param Mode = Captured", f"prepare {RATE} 512", "play 0 1024 512", "drop song.wav", "settle 200")
     tracks = ardour_host.export(tmp_path, server.home, song, project(server, tmp_path, *drop), SECONDS + 0.1)
-    assert np.array_equal(tracks["Dry"][: len(song_NC)], song_NC)
-    assert_bounced(tracks, bounced, song_NC)
+    assert_where_the_song_is(tracks, bounced, song_NC)
+
+
+def test_live_stems_are_those_of_a_bounce_and_ardour_takes_the_latency_away(
+    server: RunningServer, bounced: dict[str, Audio], song_NC: Audio, tmp_path: Path
+) -> None:
+    """The project's latency is not the default one: Ardour asks for it as soon as it has given the plugin its state."""
+    song = write_song(tmp_path / "song.wav", song_NC, RATE)
+    state = project(server, tmp_path, "param Live latency = 12 s")
+    tracks = ardour_host.export(tmp_path, server.home, song, state, SECONDS + 0.1)
+    assert_where_the_song_is(tracks, bounced, song_NC)
+
+
+def test_live_stems_are_those_of_a_bounce_at_48_khz(server: RunningServer, song_NC: Audio, tmp_path: Path) -> None:
+    rate = 48000
+    short_NC = soxr.resample(song_NC[: 3 * RATE], RATE, rate)
+    bounced = bounce(server, short_NC, rate, tmp_path)
+    state = project(server, tmp_path, "param Live latency = 12 s")
+    tracks = ardour_host.export(tmp_path, server.home, tmp_path / "song.wav", state, 3.1)
+    assert_where_the_song_is(tracks, bounced, short_NC)

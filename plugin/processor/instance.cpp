@@ -39,21 +39,40 @@ Instance::Instance(const Parameters& parameters, LatencyChanged latencyChanged)
 Instance::~Instance() = default;
 
 void Instance::prepare(double rate, int maxBlock, int channels, bool offline) {
-    const std::scoped_lock keeping(keeping_);
     {
-        const std::scoped_lock lock(mutex_);
-        config_.rate = rate;
-        config_.maxBlock = maxBlock;
-        config_.channels = channels;
-        incomplete_.reset();
+        const std::scoped_lock keeping(keeping_);
+        {
+            const std::scoped_lock lock(mutex_);
+            config_.rate = rate;
+            config_.maxBlock = maxBlock;
+            config_.channels = channels;
+            incomplete_.reset();
+        }
+        prepared_ = true;
+        playing_ = false;
+        gaveUp_ = false;
+        offline_ = offline;
+        captures.prepare(rate, channels);
+        // A new one even if nothing has changed: the delay must not give out what was left in it.
+        replacePlayback(wantedConfig());
     }
-    prepared_ = true;
-    playing_ = false;
-    gaveUp_ = false;
-    offline_ = offline;
-    captures.prepare(rate, channels);
-    // A new one even if nothing has changed: the delay must not give out what was left in it.
-    replacePlayback(wantedConfig());
+    tellLatency();
+}
+
+void Instance::settle() {
+    {
+        const std::scoped_lock keeping(keeping_);
+        if (prepared_)
+            keepPlayback();
+    }
+    tellLatency();
+}
+
+/** Without a lock: the host may prepare us anew before it returns. */
+void Instance::tellLatency() {
+    const int latency = latency_;
+    if (toldLatency_.exchange(latency) != latency)
+        latencyChanged_(latency);
 }
 
 void Instance::release() {
@@ -187,6 +206,7 @@ void Instance::control(const std::stop_token& stop) {
             if (prepared_)
                 playback = newest();
         }
+        tellLatency();
         if (playback != nullptr)
             captures.turn(playback->recorder, separationSettings(*playback));
     }
@@ -235,8 +255,7 @@ void Instance::replacePlayback(const PlaybackConfig& config) {
         playback_ = playback;
     }
     slot_.publish(std::make_unique<const Handle>(Handle{playback}));
-    if (latency_.exchange(playback->latency) != playback->latency)
-        latencyChanged_(playback->latency);
+    latency_ = playback->latency;
 }
 
 std::shared_ptr<Playback> Instance::newest() const {

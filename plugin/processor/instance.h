@@ -55,6 +55,8 @@ class Instance {
     /** The host's main thread, while no block is processed. Never waits for a server. */
     void prepare(double rate, int maxBlock, int channels, bool offline);
     void release();
+    /** The same thread, after parameters were set from a project: hosts ask for the latency at once. */
+    void settle();
     int latency() const noexcept { return latency_; }
 
     /** Audio thread. Fills all seven stems and the delayed input; only while `offline` may it wait, for the server. */
@@ -81,6 +83,7 @@ class Instance {
     void control(const std::stop_token&);
     void keepPlayback();
     void replacePlayback(const PlaybackConfig&);
+    void tellLatency();
     std::shared_ptr<Playback> newest() const;
     PlaybackConfig wantedConfig() const;
     client::LiveSettings liveSettings(const PlaybackConfig&) const;
@@ -110,7 +113,7 @@ class Instance {
         std::shared_ptr<Playback> playback;
     };
     SnapshotSlot<Handle> slot_;
-    std::atomic<int> latency_{0};
+    std::atomic<int> latency_{0}, toldLatency_{0};
     std::atomic<bool> playing_{false}, offline_{false};
     std::atomic<bool> gaveUp_{false};
     client::ModelDownload download_{[this] { tryNow(); }};

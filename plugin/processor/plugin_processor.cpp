@@ -22,6 +22,7 @@ PluginProcessor::PluginProcessor()
 
 void PluginProcessor::prepareToPlay(double sampleRate, int maximumBlock) {
     channels_ = juce::jlimit(1, maxChannels, getMainBusNumInputChannels());
+    playhead_ = {};
     stems_ = {}; // what is heard where a host goes on without having prepared us
     delayed_ = main_ = {};
     mixer_.prepare(sampleRate, channels_);
@@ -48,7 +49,7 @@ void PluginProcessor::processBlockBypassed(juce::AudioBuffer<float>& buffer, juc
     render(buffer, true);
 }
 
-Transport PluginProcessor::transport() const {
+Transport PluginProcessor::transport(int frames, bool silent) {
     Transport transport;
     transport.offline = isNonRealtime();
     if (const auto* host = getPlayHead())
@@ -56,12 +57,15 @@ Transport PluginProcessor::transport() const {
             transport.playing = position->getIsPlaying();
             transport.position = position->getTimeInSamples().orFallback(0);
         }
+    transport.position = playhead_.follow(transport, frames, silent);
     return transport;
 }
 
 void PluginProcessor::render(juce::AudioBuffer<float>& buffer, bool bypassed) {
     const juce::ScopedNoDenormals noDenormals;
-    auto now = transport();
+    const auto input = getBusBuffer(buffer, true, 0);
+    const bool silent = input.getMagnitude(0, input.getNumSamples()) == 0.0f;
+    auto now = transport(buffer.getNumSamples(), silent);
     for (int start = 0; start < buffer.getNumSamples(); start += sliceFrames) {
         const int frames = juce::jmin(sliceFrames, buffer.getNumSamples() - start);
         renderSlice(buffer, start, frames, now, bypassed);
@@ -138,12 +142,16 @@ void PluginProcessor::getStateInformation(juce::MemoryBlock& bytes) {
 }
 
 void PluginProcessor::setStateInformation(const void* data, int size) {
-    if (auto loaded = loadState(parameterTree, data, static_cast<size_t>(juce::jmax(0, size)))) {
+    auto loaded = loadState(parameterTree, data, static_cast<size_t>(juce::jmax(0, size)));
+    if (!loaded)
+        return;
+    {
         const juce::ScopedLock lock(stateLock_);
         project_ = std::move(*loaded);
         instance.setModel(project_.model.toStdString());
         instance.captures.loadState({static_cast<const char*>(project_.capture.getData()), project_.capture.getSize()});
     }
+    instance.settle();
 }
 
 } // namespace stemline

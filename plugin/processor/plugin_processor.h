@@ -1,6 +1,7 @@
 #pragma once
 
 #include "engine/mixer.h"
+#include "engine/steady_playhead.h"
 #include "processor/activity.h"
 #include "processor/instance.h"
 #include "processor/plugin_state.h"
@@ -52,11 +53,12 @@ class PluginProcessor : public juce::AudioProcessor {
     void renderSlice(juce::AudioBuffer<float>&, int start, int frames, const Transport&, bool bypassed);
     void show(const Transport&, int frames, const float* const* input, const float* const* stems) noexcept;
     void write(juce::AudioBuffer<float>&, int bus, int start, int frames, const float* const* channels);
-    Transport transport() const;
+    Transport transport(int frames, bool silent);
 
     static constexpr int sliceFrames = 512;
     using Slice = std::array<std::array<float, sliceFrames>, maxChannels>;
 
+    SteadyPlayhead playhead_;
     Mixer mixer_;
     std::array<Slice, numStems> stems_{};
     Slice delayed_{}, main_{}, silence_{};
