@@ -7,7 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from plugin_support import BUSES, LATENCY_S, STEMS, bundle, delayed, read_buses, run_host, sum_of_stems, write_song
+from plugin_support import (
+    BUILD,
+    BUSES,
+    LATENCY_S,
+    STEMS,
+    built,
+    bundle,
+    delayed,
+    read_buses,
+    run_host,
+    sum_of_stems,
+    write_song,
+)
 from service_support import RunningServer, running_server, song
 
 RATE = 44100
@@ -261,6 +273,12 @@ def test_forty_instances_share_a_connection_and_leave_nothing_behind(server: Run
     assert many["descriptors"][1] - few["descriptors"][1] < 38, "each instance has a connection of its own"
     assert many["threads"][2] <= few["threads"][2]
     assert many["descriptors"][2] <= few["descriptors"][2]
+
+
+def test_lv2_hosts_find_the_plugin_under_a_name_that_stays() -> None:
+    """Projects refer to it: it must not be where the bundle happens to lie."""
+    manifest = built(BUILD / "Stemline_artefacts" / "Release" / "LV2" / "Stemline.lv2" / "manifest.ttl").read_text()
+    assert "<https://stemline.org/plugins/stemline>\n\ta lv2:Plugin" in manifest
 
 
 def test_stems_have_the_names_of_the_buses() -> None:

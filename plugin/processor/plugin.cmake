@@ -26,6 +26,7 @@ endif()
 if(NOT JUCE_FOUND)
   list(APPEND stemline_formats Standalone)
 endif()
+set(stemline_lv2_uri https://stemline.org/plugins/stemline)
 juce_add_plugin(Stemline
   PRODUCT_NAME Stemline
   COMPANY_NAME Stemline
@@ -35,7 +36,7 @@ juce_add_plugin(Stemline
   FORMATS ${stemline_formats}
   VST3_CATEGORIES Fx Tools
   AU_MAIN_TYPE kAudioUnitType_Effect
-  LV2URI https://stemline.org/plugins/stemline
+  LV2URI ${stemline_lv2_uri}
   DESCRIPTION "Stems on DAW tracks"
   MICROPHONE_PERMISSION_ENABLED TRUE
   MICROPHONE_PERMISSION_TEXT "The standalone application separates what you play into it."
@@ -45,6 +46,8 @@ if(Standalone IN_LIST stemline_formats)
   target_link_libraries(Stemline PRIVATE juce::juce_audio_utils)
 endif()
 target_link_libraries(Stemline PRIVATE stemline_processor)
+# Debian's JUCE otherwise takes the plugin's name, which hosts read as a path beside the bundle.
+target_compile_definitions(Stemline_LV2 PRIVATE JucePlugin_LV2URI="${stemline_lv2_uri}")
 
 # A host may load many plugins, each with its own gRPC: nothing of ours is visible but the entry points, and what is
 # loaded once stays, because gRPC's threads would return into code that is gone.
