@@ -1,15 +1,12 @@
 """An edit upstream of what was captured: it shows as stale, and "Update" separates what was heard since."""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
-from plugin_support import BUSES, Audio, read_buses, run_host, write_song
+from daw_support import bounce
+from plugin_support import Audio, read_buses, run_host, write_song
 from service_support import RunningServer, running_server, song
 
 RATE = 44100
@@ -26,19 +23,6 @@ LATER_JUMP = 4 * RATE + RATE // 2  # the first half of the later edit is not pla
 def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
     with running_server(tmp_path_factory.mktemp("update") / "home", tiny_model_dir) as running:
         yield running
-
-
-def bounced(server: RunningServer, song_NC: Audio, folder: Path) -> dict[str, Audio]:
-    """What `pyserver bounce` makes of a song, by bus; a stem that the model does not have is silent."""
-    song_path = write_song(folder / "song.wav", song_NC, RATE)
-    command = [sys.executable, "-m", "pyserver", "bounce", str(song_path), "-o", str(folder), "--steps", "1"]
-    subprocess.run(command, env=os.environ | {"STEMLINE_HOME": str(server.home)}, check=True, capture_output=True)
-    stems = {}
-    for bus in BUSES[1:]:
-        path = folder / "song" / f"{bus.lower()}.wav"
-        there = path.exists()
-        stems[bus] = soundfile.read(path, dtype="float32", always_2d=True)[0] if there else np.zeros_like(song_NC)
-    return stems
 
 
 def assert_stems(buses: dict[str, Audio], stems: dict[str, Audio]) -> None:
@@ -124,8 +108,8 @@ def test_update_makes_the_stems_of_what_was_heard_since(
     assert updated == heard_again == [], "what was updated is not what plays"
     (tmp_path / "captured").mkdir()
     (tmp_path / "changed").mkdir()
-    as_captured = bounced(server, audio["captured"], tmp_path / "captured")
-    as_changed = bounced(server, audio["changed"], tmp_path / "changed")
+    as_captured = bounce(server, audio["captured"], RATE, tmp_path / "captured")
+    as_changed = bounce(server, audio["changed"], RATE, tmp_path / "changed")
     assert not np.array_equal(as_captured["Bass"], as_changed["Bass"])
     assert_stems(read_buses(folder / "before.wav"), as_captured)
     assert_stems(read_buses(folder / "after.wav"), as_changed)
@@ -161,4 +145,4 @@ def test_a_cancelled_update_leaves_what_was_captured_and_can_be_made_up_for(
     cancelled, updated = map(extents, said.all("stale"))
     assert cancelled == [(PAGE, pages(0, RATE)[1])]
     assert updated == []
-    assert_stems(read_buses(folder / "inverted-after.wav"), bounced(server, edited_NC, tmp_path))
+    assert_stems(read_buses(folder / "inverted-after.wav"), bounce(server, edited_NC, RATE, tmp_path))
