@@ -9,6 +9,7 @@ starts of all samplers, are end to end; tests/test_dicose.py has separator and r
 
 from pathlib import Path
 
+import golden_distillation
 import torch
 from golden_folder import DENOISED, DIFFUSION, Given, GoldenFolder, Raw, Tolerances
 from golden_report import Report, Vectors
@@ -17,6 +18,7 @@ from torch import Tensor
 from pyserver.diffusion.samplers import clamped
 from pyserver.diffusion.scalings import edm_scalings, per_item
 from pyserver.models.bs_roformer import BSRoformerConfig, BSRoformerRefiner, BSRoformerSeparator
+from training.dicose_objectives import l1_and_spectral_error
 
 LOUD_GAIN, LOUD_SIGMA = 40.0, 0.02
 
@@ -67,9 +69,20 @@ class BSRoformerFolder(GoldenFolder):
         tolerances = [self.tolerances.feature] * (len(staged) - 1) + [self.tolerances.output]
         self.compare_features(vectors, staged, tolerances)
         self.compare("det_io", "output", output, vectors.get("output"), self.tolerances.output)
+        if "det_loss_l1_plus_mrstft" in vectors:
+            resolutions = golden_distillation.network_resolutions(self.settings["deterministic"])
+            loss = l1_and_spectral_error(output, vectors["stems"], resolutions).mean()
+            wanted, case = vectors["det_loss_l1_plus_mrstft"], f"{self.name}/det_io det_loss_l1_plus_mrstft"
+            self.report.compare(case, loss, wanted, golden_distillation.LOSS_TOLERANCE, relative=True)
 
     def replay_more_of_diffusion(self, vectors: Vectors, given: Given) -> None:
         file, tolerances, network = "diffusion_io", self.tolerances, self.network(DIFFUSION)
+        resolutions = golden_distillation.network_resolutions(self.settings["refiner"])
+        for case in (match.group(1) for match in vectors.matching(r"(dsm_\w+)\.loss")):
+            one = clamped(self.denoiser(self.case_raw(DIFFUSION, given, vectors, case), edm_scalings))
+            judged_by = (self.sigma_data, golden_distillation.error_named(case, resolutions))
+            name = f"{self.name}/{file}"
+            golden_distillation.replay_score_matching(name, vectors, self.report, one, judged_by, case)
         x, sigma = vectors["x_noisy"], vectors["sigma"]
         coefficients = edm_scalings(sigma, self.sigma_data)
         scaled = per_item(coefficients.inp, x) * x

@@ -25,6 +25,7 @@ from pyserver.diffusion.scalings import (
     precondition,
 )
 from pyserver.diffusion.schedules import distillation_grid
+from training.dicose_objectives import Distilled
 
 DIFFUSION = ("diffusion", "model.unet.")
 STUDENT = ("cd", "net.model.unet.")
@@ -95,6 +96,10 @@ class GoldenFolder(ABC):
     def case_raw(self, which: tuple[str, str], given: Given, vectors: Vectors, case: str) -> Raw:
         """The refiner as a case of cd_loss uses it."""
         return self.raw(which, given)
+
+    def usual_start(self, source: Vectors, vectors: Vectors) -> Tensor | None:
+        """What noise is added to in cases that store no start of their own."""
+        return None
 
     @abstractmethod
     def replay_separator(self, vectors: Vectors) -> None: ...
@@ -225,7 +230,6 @@ class GoldenFolder(ABC):
         golden_samplers.replay_heun(replay, denoise, x_det)
 
     def _cd_loss(self, vectors: Vectors, source: Vectors) -> None:
-        """Everything but the losses themselves, which are left over."""
         s, name = self.settings["consistency"], f"{self.name}/cd_loss"
         grid = distillation_grid(s["start_scales"], s["sigma_min"], s["sigma_max"], s["rho"])
         self.coefficient("cd_loss", "t_grid", grid, vectors.get("t_grid"))
@@ -233,12 +237,17 @@ class GoldenFolder(ABC):
         given, _ = self.start(source, vectors)
         for case in golden_distillation.cases(vectors):
             student, target, teacher = (self.case_raw(w, given, vectors, case) for w in (STUDENT, TARGET, TEACHER))
-            networks = golden_distillation.Networks(
+            networks = Distilled(
                 student=self.denoiser(student, consistency_scalings),
                 target=self.denoiser(target, consistency_scalings),
                 teacher=self.denoiser(teacher, edm_scalings),
             )
-            tolerances = (self.tolerances.denoised, self.tolerances.walk)
-            golden_distillation.replay(
-                golden_distillation.Step(name, case, vectors, self.report, *tolerances), networks
+            step = golden_distillation.Step(
+                name, case, vectors, self.report, self.tolerances.denoised, self.tolerances.walk
             )
+            # the resolutions of this loss are the published ones, whatever the network's own
+            error = golden_distillation.error_named(case)
+            judged = golden_distillation.Judged(self.denoiser(student, edm_scalings), self.sigma_data, error)
+            golden_distillation.replay(step, networks, judged, self.usual_start(source, vectors))
+        networks_to_average = self.network(TARGET), self.network(STUDENT)
+        golden_distillation.replay_average(name, vectors, self.report, *networks_to_average)

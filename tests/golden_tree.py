@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import torch
 from golden_bs_roformer import BSRoformerFolder
-from golden_distillation import Networks
-from golden_folder import DIFFUSION, STUDENT, TARGET, TEACHER, Given
+from golden_distillation import error_named, network_resolutions
+from golden_folder import DIFFUSION, STUDENT, TARGET, TEACHER, Given, GoldenFolder
 from golden_report import Report
 from golden_unet import UNetFolder
 from safetensors.torch import save_file
@@ -24,6 +24,14 @@ from pyserver.diffusion import samplers, schedules
 from pyserver.diffusion.scalings import ScalingsFunction, consistency_scalings, edm_loss_weight, edm_scalings, per_item
 from pyserver.models.bs_roformer import BSRoformerConfig, BSRoformerRefiner, BSRoformerSeparator
 from pyserver.models.unet import UNet, UNetConfig
+from training.dicose_objectives import (
+    Distilled,
+    Noising,
+    WaveformError,
+    l1_and_spectral_error,
+    score_matching_error,
+    squared_error,
+)
 
 Arrays = dict[str, Tensor]
 
@@ -64,6 +72,9 @@ BS_ROFORMER: dict[str, Any] = {
     "stft_hop_length": 15,
     "stft_win_length": 48,
     "stft_normalized": False,
+    "multi_stft_resolution_loss_weight": 0.5,
+    "multi_stft_resolutions_window_sizes": [96, 40],
+    "multi_stft_hop_size": 31,
     "stft_adapter_type": "conv2d",
     "stft_adapter_hidden": 5,
     "mask_estimator_depth": 3,
@@ -109,7 +120,9 @@ def write_unet(folder: Path) -> None:
         "mapping_class1": diffusion.mapping(time, torch.eye(3)[[1] * 4]),
     }
     inputs = {"class_onehot": classes, **extra}
-    _save(folder / "diffusion_io.npz", inputs | _diffusion_io(denoise, raw, bare, output))
+    clean = torch.einsum("bk,bkcl->bcl", classes, stems)
+    recorded = inputs | _diffusion_io(denoise, raw, bare, output) | _unet_score_matching(denoise, clean)
+    _save(folder / "diffusion_io.npz", recorded)
     g = model.denoiser(model.raw(STUDENT, given), consistency_scalings)
     target = model.denoiser(model.raw(TARGET, given), consistency_scalings)
     teacher = model.denoiser(model.raw(TEACHER, given), edm_scalings)
@@ -121,7 +134,10 @@ def write_unet(folder: Path) -> None:
     _save(folder / "cd_sampler.npz", runs | _cd_sampler(g, output))
     _save(folder / "edm_sampler.npz", runs | _edm_sampler(denoise, output))
     _save(folder / "heun_sampler.npz", runs | _heun_sampler(teacher, output))
-    _save(folder / "cd_loss.npz", _cd_loss(Networks(student=g, target=target, teacher=teacher), output))
+    score = model.denoiser(model.raw(STUDENT, given), edm_scalings)
+    distilled = Distilled(student=g, target=target, teacher=teacher)
+    step = _cd_loss(distilled, score, clean) | _average(model, "to_mapping.0.weight")
+    _save(folder / "cd_loss.npz", {name: array for name, array in step.items() if name != "step.x_start"})
 
 
 def write_bs_roformer(folder: Path) -> None:
@@ -134,9 +150,17 @@ def write_bs_roformer(folder: Path) -> None:
     model = BSRoformerFolder(folder, "new", Report())
     stems = 0.1 * torch.randn(1, 3, 1, 1001)
     output, features = model.separator(stems.sum(1))
-    _save(folder / "det_io.npz", {"stems": stems, "mixture": stems.sum(1), "output": output} | _numbered(features))
+    resolutions = network_resolutions(BS_ROFORMER)
+    det_loss = {"det_loss_l1_plus_mrstft": l1_and_spectral_error(output, stems, resolutions).mean()}
+    det_io = {"stems": stems, "mixture": stems.sum(1), "output": output} | det_loss
+    _save(folder / "det_io.npz", det_io | _numbered(features))
 
     diffusion, given = model.network(DIFFUSION), Given(features)
+
+    def last_stem(which: tuple[str, str], scalings: ScalingsFunction) -> samplers.Denoiser:
+        one = model.denoiser(model.one_stem(which, given, stem=2), scalings)
+        return lambda x, sigma: one(x[:, 0], sigma)[:, None]
+
     raw, bare = model.raw(DIFFUSION, given), model.raw(DIFFUSION, Given(None))
     denoise = samplers.clamped(model.denoiser(raw, edm_scalings))
     arrays = _diffusion_io(denoise, raw, bare, output)
@@ -150,22 +174,22 @@ def write_bs_roformer(folder: Path) -> None:
         "mapping_stem0": diffusion.mapping(time, 0),
         "stft_adapter_out": diffusion.adapt_spectrum(features[0]),
     }
-    _save(folder / "diffusion_io.npz", arrays | extra)
+    one_stem = samplers.clamped(last_stem(DIFFUSION, edm_scalings))
+    error = error_named("dsm_bsroformer", resolutions)
+    score_matching = _score_matching("dsm_bsroformer", one_stem, output[:, 2:3], stems[:, 2:3], error)
+    _save(folder / "diffusion_io.npz", arrays | extra | score_matching)
     g = model.denoiser(model.raw(STUDENT, given), consistency_scalings)
     _save(folder / "cd_io.npz", _cd_io(g, model.raw(STUDENT, given), output))
     _save(folder / "cd_sampler.npz", {"x_det": output} | _cd_sampler(g, output))
     _save(folder / "edm_sampler.npz", {"x_det": output} | _edm_sampler(denoise, output))
 
-    def last_stem(which: tuple[str, str], scalings: ScalingsFunction) -> samplers.Denoiser:
-        one = model.denoiser(model.one_stem(which, given, stem=2), scalings)
-        return lambda x, sigma: one(x[:, 0], sigma)[:, None]
-
-    distilled = Networks(
+    distilled = Distilled(
         student=last_stem(STUDENT, consistency_scalings),
         target=last_stem(TARGET, consistency_scalings),
         teacher=last_stem(TEACHER, edm_scalings),
     )
-    _save(folder / "cd_loss.npz", _cd_loss(distilled, output[:, 2:3]) | {"step.stem": torch.tensor(2)})
+    step = _cd_loss(distilled, last_stem(STUDENT, edm_scalings), output[:, 2:3])
+    _save(folder / "cd_loss.npz", step | {"step.stem": torch.tensor(2)} | _average(model, "to_mapping.2.bias"))
 
 
 def _write_weights(folder: Path, backbone: str, settings: dict[str, Any], networks: Sequence[nn.Module]) -> None:
@@ -283,8 +307,37 @@ def _edm_sampler(denoise: samplers.Denoiser, x_det: Tensor) -> Arrays:
     return draws.drawn | scalars | {"edm.sigmas": sigmas, "edm.output": output.clamp(-1, 1)}
 
 
-def _cd_loss(networks: Networks, like: Tensor) -> Arrays:
-    """One step over two grid points, without its losses."""
+def _noising(like: Tensor) -> Noising:
+    return Noising(like, _levels(len(like)), torch.randn_like(like))
+
+
+def _unet_score_matching(denoise: samplers.Denoiser, clean: Tensor) -> Arrays:
+    drawn = torch.randn(len(clean))
+    noising = Noising(clean, (drawn - 3).exp(), torch.randn_like(clean))
+    loss = score_matching_error(denoise, noising, clean, SIGMA_DATA, squared_error).mean()
+    found = {"x_start": clean, "sigma": noising.sigma_B, "noise": noising.noise, "loss": loss, "sigma_normal": drawn}
+    return {f"dsm_{name}": array for name, array in found.items()}
+
+
+def _score_matching(
+    case: str, denoise: samplers.Denoiser, start: Tensor, clean: Tensor, error: WaveformError
+) -> Arrays:
+    """Of the last stem, from the separator's estimate."""
+    noising = _noising(start)
+    loss = score_matching_error(denoise, noising, clean, SIGMA_DATA, error).mean()
+    found = {"x_start": start, "clean_target": clean, "sigma": noising.sigma_B, "noise": noising.noise, "loss": loss}
+    return {f"{case}.{name}": array for name, array in (found | {"stem": torch.tensor(2)}).items()}
+
+
+def _average(model: GoldenFolder, key: str) -> Arrays:
+    """One tensor of the target after an update."""
+    decay, (target, student) = 0.9, (model.network(which).state_dict()[key] for which in (TARGET, STUDENT))
+    after = decay * target + (1 - decay) * student
+    return {"ema.decay": torch.tensor(decay, dtype=torch.float64), f"ema.after.model.unet.{key}": after}
+
+
+def _cd_loss(networks: Distilled, score: samplers.Denoiser, like: Tensor) -> Arrays:
+    """One step over two grid points, judged by the squared error."""
     grid = schedules.distillation_grid(6, SIGMA_MIN, CONSISTENCY["sigma_max"], CONSISTENCY["rho"])
     indices, heun_steps, noise = torch.arange(len(like)), 2, torch.randn_like(like)
     t, t_dt = grid[indices], grid[indices + heun_steps]
@@ -292,9 +345,13 @@ def _cd_loss(networks: Networks, like: Tensor) -> Arrays:
     walked = x_t
     for k in range(heun_steps):
         walked = samplers.heun_step(networks.teacher, walked, grid[indices + k], grid[indices + k + 1])
+    estimate, target, noised = networks.student(x_t, t), networks.target(walked, t_dt), _noising(like)
+    matching = (estimate - target).square().flatten(1).mean(1)
+    dsm = score_matching_error(score, noised, like, SIGMA_DATA, squared_error)
     found = {"indices": indices, "num_heun_steps": torch.tensor(heun_steps), "x_start": like, "noise_cd": noise}
-    found |= {"t": t, "t_dt": t_dt, "x_t": x_t, "x_t_dt_after_heun": walked}
-    found |= {"estimate": networks.student(x_t, t), "target": networks.target(walked, t_dt)}
+    found |= {"t": t, "t_dt": t_dt, "x_t": x_t, "x_t_dt_after_heun": walked, "estimate": estimate, "target": target}
+    found |= {"dsm_sigmas": noised.sigma_B, "noise_dsm": noised.noise, "dsm_loss_per_example": dsm}
+    found |= {"consistency_loss_per_example": matching, "total_weight_0.5": matching.mean() + dsm.mean() / 2}
     chances = torch.arange(1, 6).double() / 15
     return {f"step.{name}": tensor for name, tensor in found.items()} | {
         "t_grid": grid,

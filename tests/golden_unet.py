@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from golden_distillation import LOSS_TOLERANCE
 from golden_folder import DIFFUSION, Given, GoldenFolder, Raw, Tolerances
 from golden_report import Report, Vectors
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from pyserver.diffusion.samplers import clamped
 from pyserver.diffusion.scalings import edm_scalings
 from pyserver.models.unet import UNet, UNetConfig
+from training.dicose_objectives import NoiseConfig, Noising, lognormal_sigmas, score_matching_error, squared_error
 
 LOUD_SIGMA = 0.05
 
@@ -38,6 +40,11 @@ class UNetFolder(GoldenFolder):
         network = self.network(which)
         return lambda x, c_noise: network(x, c_noise_B=c_noise, class_BK=given.class_BK, injected=given.features)[0]
 
+    def usual_start(self, source: Vectors, vectors: Vectors) -> Tensor | None:
+        """The clean stem of each item's class."""
+        class_BK = (vectors if "class_onehot" in vectors else source)["class_onehot"]
+        return torch.einsum("bk,bkcl->bcl", class_BK, source["stems"])
+
     def replay_separator(self, vectors: Vectors) -> None:
         mixture, class_BK, tolerance = vectors["mixture"], vectors["class_onehot"], self.tolerances.feature
         output, features = self.separate(mixture, class_BK)
@@ -51,6 +58,7 @@ class UNetFolder(GoldenFolder):
 
     def replay_more_of_diffusion(self, vectors: Vectors, given: Given) -> None:
         file = "diffusion_io"
+        self._replay_score_matching(file, vectors, given)
         if "x_noisy_loud" in vectors:
             denoise = clamped(self.denoiser(self.raw(DIFFUSION, given), edm_scalings))
             loud = denoise(vectors["x_noisy_loud"], torch.full_like(vectors["sigma"], LOUD_SIGMA))
@@ -63,6 +71,17 @@ class UNetFolder(GoldenFolder):
             one_class = torch.eye(vectors["class_onehot"].shape[1])[[int(match.group(1))] * len(c_noise)]
             got = self.network(DIFFUSION).mapping(c_noise, one_class)
             self.compare(file, match.group(), got, vectors.get(match.group()), self.tolerances.feature)
+
+    def _replay_score_matching(self, file: str, vectors: Vectors, given: Given) -> None:
+        if "dsm_loss" not in vectors:
+            return
+        if "dsm_sigma_normal" in vectors:
+            drawn = lognormal_sigmas(vectors["dsm_sigma_normal"], NoiseConfig())
+            self.coefficient(file, "dsm_sigma", drawn, vectors["dsm_sigma"])
+        noising = Noising(vectors["dsm_x_start"], vectors["dsm_sigma"], vectors["dsm_noise"])
+        denoise = clamped(self.denoiser(self.raw(DIFFUSION, given), edm_scalings))
+        loss = score_matching_error(denoise, noising, noising.start, self.sigma_data, squared_error).mean()
+        self.report.compare(f"{self.name}/{file} dsm_loss", loss, vectors["dsm_loss"], LOSS_TOLERANCE, relative=True)
 
 
 def replay(folder: Path, name: str, report: Report) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import golden_tree
+import numpy as np
 import parity
 import pytest
 import torch
@@ -96,6 +97,30 @@ def test_a_wrong_weight_is_noticed(
     assert report.failed > 0
     assert f"bs_roformer/{case} " in lines
     assert "deeper/x" not in lines
+
+
+@pytest.mark.parametrize(
+    ("folder", "file", "name", "case"),
+    [
+        ("bs_roformer", "diffusion_io", "dsm_loss", "diffusion_io dsm_loss"),
+        ("bs_roformer", "cd_loss", "step.consistency_loss_per_example", "cd_loss step.consistency_loss_per_example"),
+        ("bs_roformer", "cd_loss", "ema.after.model.unet.to_mapping.0.weight", "cd_loss ema.after"),
+        ("deeper/x", "det_io", "det_loss_l1_plus_mrstft", "det_io det_loss_l1_plus_mrstft"),
+        ("deeper/x", "diffusion_io", "dsm_bsroformer.loss", "diffusion_io dsm_bsroformer.loss"),
+        ("deeper/x", "cd_loss", "step.total_weight_0.5", "cd_loss step.total_weight_0.5"),
+    ],
+)
+def test_a_wrong_loss_is_noticed(
+    copied_tree: Path, capsys: pytest.CaptureFixture[str], folder: str, file: str, name: str, case: str
+) -> None:
+    path = copied_tree / folder / f"{file}.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays[name] = arrays[name] * np.float32(1.001)
+    np.savez(path, **arrays)
+    report, lines = failures(copied_tree / folder, capsys)
+    assert report.failed == 1
+    assert f"{Path(folder).name}/{case}" in lines
 
 
 def change_config(folder: Path, change: Callable[[dict], None]) -> None:  # type: ignore[type-arg]
