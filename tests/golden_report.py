@@ -28,9 +28,11 @@ class Vectors:
     def get(self, name: str) -> Tensor | None:
         return self[name] if name in self._arrays else None
 
-    def matching(self, pattern: str) -> list[re.Match[str]]:
+    def matching(self, pattern: str, *, in_file_order: bool = False) -> list[re.Match[str]]:
         """Names that match a whole regular expression, in natural order."""
         found = [match for name in self._arrays if (match := re.fullmatch(pattern, name))]
+        if in_file_order:
+            return found
         return sorted(found, key=lambda m: [int(p) if p.isdigit() else p for p in re.split(r"(\d+)", m.group())])
 
     def unused_groups(self) -> dict[str, list[str]]:

@@ -106,7 +106,7 @@ def write_unet(folder: Path) -> None:
     output, features = model.separate(mixture, classes)
     one_class = {f"output_class{k}": model.separate(mixture, torch.eye(3)[[k] * 3])[0] for k in (0, 2)}
     det_io = {"stems": stems, "mixture": mixture, "class_onehot": classes, "output": output, **one_class}
-    _save(folder / "det_io.npz", det_io | _numbered(features))
+    save(folder / "det_io.npz", det_io | _numbered(features))
 
     diffusion, given = model.network(DIFFUSION), Given(features, classes)
     raw, bare = model.raw(DIFFUSION, given), model.raw(DIFFUSION, Given(None, classes))
@@ -122,22 +122,22 @@ def write_unet(folder: Path) -> None:
     inputs = {"class_onehot": classes, **extra}
     clean = torch.einsum("bk,bkcl->bcl", classes, stems)
     recorded = inputs | _diffusion_io(denoise, raw, bare, output) | _unet_score_matching(denoise, clean)
-    _save(folder / "diffusion_io.npz", recorded)
+    save(folder / "diffusion_io.npz", recorded)
     g = model.denoiser(model.raw(STUDENT, given), consistency_scalings)
     target = model.denoiser(model.raw(TARGET, given), consistency_scalings)
     teacher = model.denoiser(model.raw(TEACHER, given), edm_scalings)
     cd_io = _cd_io(g, model.raw(STUDENT, given), output) | {"class_onehot": classes}
     x, sigma = _noisy(cd_io, "s1")
     others = {"s1.target_model_denoised": target(x, sigma), "s1.teacher_denoised": teacher(x, sigma)}
-    _save(folder / "cd_io.npz", cd_io | others)
+    save(folder / "cd_io.npz", cd_io | others)
     runs = {"class_onehot": classes, "x_det": output}
-    _save(folder / "cd_sampler.npz", runs | _cd_sampler(g, output))
-    _save(folder / "edm_sampler.npz", runs | _edm_sampler(denoise, output))
-    _save(folder / "heun_sampler.npz", runs | _heun_sampler(teacher, output))
+    save(folder / "cd_sampler.npz", runs | _cd_sampler(g, output))
+    save(folder / "edm_sampler.npz", runs | _edm_sampler(denoise, output))
+    save(folder / "heun_sampler.npz", runs | _heun_sampler(teacher, output))
     score = model.denoiser(model.raw(STUDENT, given), edm_scalings)
     distilled = Distilled(student=g, target=target, teacher=teacher)
     step = _cd_loss(distilled, score, clean) | _average(model, "to_mapping.0.weight")
-    _save(folder / "cd_loss.npz", {name: array for name, array in step.items() if name != "step.x_start"})
+    save(folder / "cd_loss.npz", {name: array for name, array in step.items() if name != "step.x_start"})
 
 
 def write_bs_roformer(folder: Path) -> None:
@@ -153,7 +153,7 @@ def write_bs_roformer(folder: Path) -> None:
     resolutions = network_resolutions(BS_ROFORMER)
     det_loss = {"det_loss_l1_plus_mrstft": l1_and_spectral_error(output, stems, resolutions).mean()}
     det_io = {"stems": stems, "mixture": stems.sum(1), "output": output} | det_loss
-    _save(folder / "det_io.npz", det_io | _numbered(features))
+    save(folder / "det_io.npz", det_io | _numbered(features))
 
     diffusion, given = model.network(DIFFUSION), Given(features)
 
@@ -177,11 +177,11 @@ def write_bs_roformer(folder: Path) -> None:
     one_stem = samplers.clamped(last_stem(DIFFUSION, edm_scalings))
     error = error_named("dsm_bsroformer", resolutions)
     score_matching = _score_matching("dsm_bsroformer", one_stem, output[:, 2:3], stems[:, 2:3], error)
-    _save(folder / "diffusion_io.npz", arrays | extra | score_matching)
+    save(folder / "diffusion_io.npz", arrays | extra | score_matching)
     g = model.denoiser(model.raw(STUDENT, given), consistency_scalings)
-    _save(folder / "cd_io.npz", _cd_io(g, model.raw(STUDENT, given), output))
-    _save(folder / "cd_sampler.npz", {"x_det": output} | _cd_sampler(g, output))
-    _save(folder / "edm_sampler.npz", {"x_det": output} | _edm_sampler(denoise, output))
+    save(folder / "cd_io.npz", _cd_io(g, model.raw(STUDENT, given), output))
+    save(folder / "cd_sampler.npz", {"x_det": output} | _cd_sampler(g, output))
+    save(folder / "edm_sampler.npz", {"x_det": output} | _edm_sampler(denoise, output))
 
     distilled = Distilled(
         student=last_stem(STUDENT, consistency_scalings),
@@ -189,7 +189,7 @@ def write_bs_roformer(folder: Path) -> None:
         teacher=last_stem(TEACHER, edm_scalings),
     )
     step = _cd_loss(distilled, last_stem(STUDENT, edm_scalings), output[:, 2:3])
-    _save(folder / "cd_loss.npz", step | {"step.stem": torch.tensor(2)} | _average(model, "to_mapping.2.bias"))
+    save(folder / "cd_loss.npz", step | {"step.stem": torch.tensor(2)} | _average(model, "to_mapping.2.bias"))
 
 
 def _write_weights(folder: Path, backbone: str, settings: dict[str, Any], networks: Sequence[nn.Module]) -> None:
@@ -231,7 +231,7 @@ def _numbered(features: list[Tensor]) -> Arrays:
     return {f"feature{index:02d}": feature for index, feature in enumerate(features)}
 
 
-def _save(path: Path, arrays: Arrays) -> None:
+def save(path: Path, arrays: Arrays) -> None:
     contents: dict[str, Any] = {name: tensor.detach().numpy() for name, tensor in arrays.items()}
     np.savez_compressed(path, **contents)
 

@@ -19,6 +19,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 
 import golden_bs_roformer
 import golden_full_size
+import golden_metrics
 import golden_unet
 from golden_report import Report, Vectors
 from golden_samplers import COEFFICIENT_TOLERANCE
@@ -59,8 +60,8 @@ BACKBONES: dict[str, Replay] = {
 FILES: dict[str, Replay] = {
     "schedules.npz": replay_schedules,
     "checkpoint_keys.json": golden_full_size.replay,
-    "msdm_metrics.npz": not_yet,
-    "refiner_metrics.npz": not_yet,
+    "msdm_metrics.npz": golden_metrics.replay_msdm,
+    "refiner_metrics.npz": golden_metrics.replay_refiner,
 }
 
 

@@ -30,7 +30,8 @@ def score_song(stems_SCN: Audio, estimates_SCN: Audio, names: Sequence[str]) -> 
     mixture_CN = stems_SCN.sum(0)
     scores: Scores = {name: [] for name in names}
     for part in chunks(mixture_CN.shape[-1], RATE_HZ):
-        sounding = [not is_silent(stem[:, part]) for stem in stems_SCN]
+        # both channels as one signal, so that a stem sounds at the same level in mono and in stereo
+        sounding = [not is_silent(stem[:, part].ravel()) for stem in stems_SCN]
         if sum(sounding) < 2:
             continue
         for index, name in enumerate(names):
