@@ -1,7 +1,7 @@
 """What DiCoSe's three stages minimise (arXiv 2412.06965), as published: separator, diffusion and consistency refiner.
 
 Three layers. Errors compare waveforms, one figure an item. Losses of given noise are pure functions of denoisers.
-Objectives draw the noise and are what a training step calls; see `dicose_examples` for what they are called with.
+Objectives draw the noise and are what a training step calls; `dicose_stages` calls them.
 Axes: B batch, S stems, C channels, L samples.
 """
 
