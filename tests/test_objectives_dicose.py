@@ -168,7 +168,7 @@ def unet() -> DicoseUNet:
 
 def bs_roformer() -> DicoseBSRoformer:
     torch.manual_seed(0)
-    settings = checkpoint_parts.BS_ROFORMER
+    settings = checkpoint_parts.BS_ROFORMER | {"attn_dropout": 0.1, "ff_dropout": 0.1}
     return DicoseBSRoformer(DicoseConfig(separator=settings, refiner=settings, sigma_data=0.06))
 
 
@@ -224,10 +224,20 @@ def test_every_stage_teaches_what_it_trains_and_nothing_else(
     assert all(p.grad is None for p in [*model.parameters(), *average.parameters()] if id(p) not in trained)
 
 
-def run(folder: Path, steps: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Distils the small U-Net; the weights and the target's that it ends with."""
-    model = unet()
-    stage, average = consistency_stage(model, unet_slakh(), lambda weights: {"mean": 0.0})
+def test_the_target_of_distillation_is_the_average() -> None:
+    stage, average = consistency_stage(unet(), unet_slakh(), lambda weights: {})
+    batch = stems(unet())
+    before = stage.loss(batch, step_generator(0, 0))
+    assert stage.loss(batch, step_generator(0, 0)) == before
+    for parameter in average.parameters():
+        parameter.data.add_(0.01)
+    assert stage.loss(batch, step_generator(0, 0)) != before
+
+
+def run(make: Callable[[], DicoseModel], folder: Path, steps: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Distils a small model; the weights and the target's that it ends with."""
+    model = make()
+    stage, average = consistency_stage(model, RECIPES[make], lambda weights: {"mean": 0.0})
 
     def batches_from(step: int) -> Iterator[Tensor]:
         while True:
@@ -235,17 +245,18 @@ def run(folder: Path, steps: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]
             step += 1
 
     recipe = OptimiserConfig(name="radam", learning_rate=1e-3, warmup_steps=1, decay_steps=1)
-    crop = CropConfig(samples=8 * model.length_multiple)
+    crop = CropConfig(samples=stems(model).shape[-1])
     config = TrainConfig(stage="consistency", steps=steps, batch_size=2, crop=crop, optimiser=recipe, save_every=2)
     assert train(stage, average, batches_from, Run(folder, config)) == steps
     return stage.trained.state_dict(), average.state_dict()
 
 
-def test_distillation_goes_on_where_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", MODELS)
+def test_distillation_goes_on_where_it_was(make: Callable[[], DicoseModel], tmp_path: Path) -> None:
     torch.use_deterministic_algorithms(True)
-    whole = run(tmp_path / "whole", 4)
-    run(tmp_path / "parts", 2)
-    resumed = run(tmp_path / "parts", 4)
+    whole = run(make, tmp_path / "whole", 4)
+    run(make, tmp_path / "parts", 2)
+    resumed = run(make, tmp_path / "parts", 4)
     torch.use_deterministic_algorithms(False)
     for there, here in zip(whole, resumed, strict=True):
         assert all(torch.equal(value, here[key]) for key, value in there.items())

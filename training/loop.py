@@ -65,8 +65,12 @@ class Stage:
     after_step: Callable[[nn.Module], None] = lambda average: None
 
 
+def step_seed(seed: int, step: int) -> int:
+    return (seed << 32) + step
+
+
 def step_generator(seed: int, step: int) -> torch.Generator:
-    return torch.Generator().manual_seed((seed << 32) + step)
+    return torch.Generator().manual_seed(step_seed(seed, step))
 
 
 class Run:
@@ -82,7 +86,9 @@ class Run:
             file.write(json.dumps(row) + "\n")
 
     def save(self, step: int, stage: Stage, average: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        save_file(average.state_dict(), self._partial("average.safetensors"))
+        # cloned, since a network may hold one tensor under several names and the format allows no sharing
+        weights = {key: value.detach().clone() for key, value in average.state_dict().items()}
+        save_file(weights, self._partial("average.safetensors"))
         state = {"step": step, "trained": stage.trained.state_dict(), "optimiser": optimiser.state_dict()}
         torch.save(state, self._partial("state.pt"))
         for name in ("average.safetensors", "state.pt"):
@@ -144,6 +150,7 @@ def train(stage: Stage, average: nn.Module, batches_from: Callable[[int], Iterat
             break
         for group in optimiser.param_groups:
             group["lr"] = recipe.rate_at(step, config.steps)
+        torch.manual_seed(step_seed(config.seed, step))  # dropout knows no generator but the global one
         loss = stage.loss(batch, step_generator(config.seed, step))
         if not loss.isfinite():
             raise FloatingPointError(f"loss is {loss.item()} at step {step}")
