@@ -156,8 +156,19 @@ def test_shares_sum_to_one_and_consistency_keeps_what_has_no_noise() -> None:
     shares, features = model.separate_spectrum(stems.sum(1))
     assert torch.allclose(shares.sum(1), torch.ones(2, 2, 257, 33), atol=1e-5)
     sigma = torch.full((2,), SMALL.sigma_min)
-    kept = model.denoise_spectrum(stems, sigma, (stems.sum(1), features), consistency_scalings)
+    kept = model.denoise_spectrum(stems, sigma, (stems.sum(1), shares, features), consistency_scalings)
     assert torch.allclose(kept, stems, atol=1e-4)
+
+
+def test_an_untrained_refiner_gives_the_separators_stems() -> None:
+    model, stems = BandSplitModel(SMALL), spectra()
+    mixture = stems.sum(1)
+    shares, features = model.separate_spectrum(mixture)
+    separated = shares * mixture[:, None]
+    refined = model.denoise_spectrum(separated, torch.full((2,), 0.1), (mixture, shares, features), edm_scalings)
+    error = (refined - separated).abs().square().mean() / separated.abs().square().mean()
+    assert 0 < error < 1e-2
+    assert torch.allclose(refined.sum(1), mixture, atol=1e-3)
 
 
 def test_refiner_losses_reach_every_weight() -> None:
@@ -178,12 +189,17 @@ def test_refiner_losses_reach_every_weight() -> None:
         assert all(weight.grad is None for weight in (*teacher.parameters(), *target.parameters()))
 
 
-def test_a_perfect_denoiser_has_no_diffusion_loss() -> None:
+def test_the_diffusion_loss_is_measured_by_the_separators_error() -> None:
     model, stems = BandSplitModel(SMALL), spectra()
     batch = refiner_batch(model, stems, LENGTH, RefinerLossConfig(clean_chance=0.0), step_generator(0, 0))
     assert not torch.equal(batch.start, stems)
     model.denoise_spectrum = lambda x, sigma, features, scalings: stems  # type: ignore[method-assign]
-    assert diffusion_loss(model, batch, LENGTH, RefinerLossConfig(), step_generator(0, 1)) == 0
+    config = RefinerLossConfig()
+    perfect = diffusion_loss(model, batch, LENGTH, config, step_generator(0, 1))
+    lowest = -((batch.separator_error + config.error_floor) / config.error_floor).log().mean()
+    assert torch.isclose(perfect, lowest)
+    model.denoise_spectrum = lambda x, sigma, features, scalings: batch.start  # type: ignore[method-assign]
+    assert diffusion_loss(model, batch, LENGTH, config, step_generator(0, 1)) == pytest.approx(0, abs=1e-6)
     assert edm_scalings(torch.tensor([0.1]), 0.4).skip.item() == pytest.approx(0.16 / 0.17)
 
 

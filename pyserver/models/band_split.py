@@ -6,8 +6,9 @@ The separator looks at the compressed complex spectrogram of the mixture in K ba
 depth-wise convolution, whose reach is bounded (so margins make windows seamless and look-ahead is a known number), and
 frequency by attention across bands. The head gives each stem a share of every bin: shares sum to one over the stems.
 
-The refiner sees all noisy stems and the mixture at once and refines them in one pass, guided by the separator's last
-features: one pass for S stems where the published refiners need S.
+The refiner sees all noisy stems, the mixture and the separator's shares and last features at once and refines the stems
+in one pass, where the published refiners need S. It corrects the shares, so that before any training, and wherever it
+has nothing to say, it gives the separator's stems.
 """
 
 import math
@@ -38,9 +39,9 @@ class BandSplitConfig:
     dilations: tuple[int, ...] = (1, 2, 4, 8)
     kernel: int = 7
     head_hidden: int = 64
-    refiner_dim: int = 48
+    refiner_dim: int = 64
     refiner_dilations: tuple[int, ...] = (1, 2)
-    refiner_hidden: int = 48
+    refiner_hidden: int = 64
     sigma_data: float = 0.4
     sigma_min: float = 1e-3
 
@@ -194,22 +195,30 @@ class SeparatorCore(nn.Module):
         return logits.softmax(dim=-2), features
 
 
-class RefinerCore(nn.Module):
-    """Real in, real out: how much of the noisy stem and of the mixture each refined stem takes, bin by bin.
+KEPT_AT_FIRST = 4.0
+"""An untrained refiner keeps sigmoid(-4), 2 %, of the noisy stem: enough for a gradient, too little to be heard."""
 
-    Input (B, T, F, 2SC + 2C): compressed noisy stems and mixture; `noise_B` is c_noise; features (B, T, K, D) come from
-    the separator. Output (B, T, F, S, C, 2): gain on the noisy stem, gain on the mixture.
+
+class RefinerCore(nn.Module):
+    """Real in, real out: how each stem's share of the mixture changes, and how much of the noisy stem is kept.
+
+    Input (B, T, F, 2SC + 2C + SC): compressed noisy stems and mixture, the separator's shares; `noise_B` is c_noise;
+    features (B, T, K, D) come from the separator. Output (B, T, F, S, C, 2): change of the share's logarithm, and the
+    part of the noisy stem that is kept.
     """
 
     def __init__(self, config: BandSplitConfig) -> None:
         super().__init__()
         dim, pairs = config.refiner_dim, config.stems * config.channels
         self.shape = (config.stems, config.channels, 2)
-        self.split = BandSplit(config.bands, 2 * pairs + 2 * config.channels, dim)
+        self.split = BandSplit(config.bands, 3 * pairs + 2 * config.channels, dim)
         self.adapter = nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, dim))
         self.noise = nn.Sequential(nn.Linear(16, dim), nn.GELU(), nn.Linear(dim, 2 * dim))
         self.trunk = Trunk(config, dim, config.refiner_dilations)
         self.merge = BandMerge(config.bands, 2 * pairs, dim, config.refiner_hidden)
+        with torch.no_grad():
+            for weight in self.merge.weights:
+                weight.mul_(0.05)  # starts as the separator, nearly: not exactly, or no gradient would pass
         self.register_buffer("frequencies", torch.logspace(-1, 1, 8), persistent=False)
 
     def forward(self, x_BTFV: Tensor, noise_B: Tensor, features_BTKD: Tensor) -> Tensor:
@@ -217,13 +226,12 @@ class RefinerCore(nn.Module):
         scale, shift = self.noise(torch.cat([angles.sin(), angles.cos()], dim=-1))[:, None, None].chunk(2, dim=-1)
         h = (self.split(x_BTFV) + self.adapter(features_BTKD)) * (1 + scale) + shift
         merged: Tensor = self.merge(self.trunk(h))
-        gains = merged.reshape(*merged.shape[:-1], *self.shape)
-        own, mixture = gains.unbind(-1)
-        return torch.stack([(own + 2).sigmoid(), mixture], dim=-1)
+        change, kept = merged.reshape(*merged.shape[:-1], *self.shape).unbind(-1)
+        return torch.stack([change, (kept - KEPT_AT_FIRST).sigmoid()], dim=-1)
 
 
 class BandSplitModel(SeparationModel):
-    """Separator and refiner behind the common interface; features are (mixture spectrum, trunk's last layer)."""
+    """Separator and refiner behind the common interface; features are (mixture, shares, trunk's last layer)."""
 
     has_refiner = True
 
@@ -244,23 +252,27 @@ class BandSplitModel(SeparationModel):
     ) -> Tensor:
         """D(x; sigma) on spectra. The network gives the clean stem; F is what the EDM coefficients make of it.
 
-        F = (clean - c_skip·x) / c_out lets the gains stay near [0, 1] at every sigma, where a plain F would have to
-        reach sigma_data / sigma to silence noise in an empty bin.
+        F = (clean - c_skip·x) / c_out lets shares stay in [0, 1] at every sigma, where a plain F would have to reach
+        sigma_data / sigma to silence noise in an empty bin. The chosen coefficients make D of that F: with EDM's own,
+        D is the clean stem; with the consistency ones it is x at sigma_min.
         """
-        mixture_BCFT, trunk_BTKD = features
+        mixture_BCFT, shares_BSCFT, trunk_BTKD = features
         edm = edm_scalings(sigma_B, self.config.sigma_data, self.config.sigma_min)
         chosen = scalings(sigma_B, self.config.sigma_data, self.config.sigma_min)
-        seen = torch.cat([x_BSCFT.flatten(1, 2), mixture_BCFT], dim=1)
-        gains: Tensor = self.refiner(compress(seen), edm.noise, trunk_BTKD).permute(5, 0, 3, 4, 2, 1)
-        clean = gains[0] * x_BSCFT + gains[1] * mixture_BCFT[:, None]
-        raw = (clean - per_item(edm.skip, x_BSCFT) * x_BSCFT) / per_item(edm.out, x_BSCFT)
-        return per_item(chosen.skip, x_BSCFT) * x_BSCFT + per_item(chosen.out, x_BSCFT) * raw
+        spectra = compress(torch.cat([x_BSCFT.flatten(1, 2), mixture_BCFT], dim=1))
+        seen = torch.cat([spectra, shares_BSCFT.flatten(1, 2).permute(0, 3, 2, 1)], dim=-1)
+        change, kept = self.refiner(seen, edm.noise, trunk_BTKD).permute(5, 0, 3, 4, 2, 1)
+        shares = (shares_BSCFT.clamp_min(1e-6).log() + change).softmax(dim=1)
+        # chosen.skip·x + chosen.out·F, where F's clean = kept·x + (1 - kept)·shares·mixture, with its factors gathered
+        part_B = chosen.out / edm.out
+        of_clean, of_x = per_item(part_B, kept), per_item(chosen.skip - part_B * edm.skip, kept)
+        return (of_x + of_clean * kept) * x_BSCFT + (of_clean * (1 - kept) * shares) * mixture_BCFT[:, None]
 
     def separate(self, mixture_BCL: Tensor) -> tuple[Tensor, Features]:
         spectrum = stft(mixture_BCL, self.config.stft)
         shares, features = self.separate_spectrum(spectrum)
         stems = istft(shares * spectrum[:, None], self.config.stft, mixture_BCL.shape[-1])
-        return stems, (spectrum, features)
+        return stems, (spectrum, shares, features)
 
     def denoise(self, x_BSCL: Tensor, sigma_B: Tensor, features: Features, scalings: ScalingsFunction) -> Tensor:
         spectrum = self.denoise_spectrum(stft(x_BSCL, self.config.stft), sigma_B, features, scalings)

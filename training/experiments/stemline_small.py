@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from pyserver.diffusion.scalings import consistency_scalings
 from pyserver.diffusion.schedules import distillation_grid
 from pyserver.models.band_split import BandSplitConfig, BandSplitModel
+from pyserver.models.interface import Features
 from pyserver.models.stft import istft, stft
 from training.data.augment import AugmentConfig, augment, normalise
 from training.data.pool import CropConfig
@@ -34,6 +35,8 @@ STEMS = ("bass", "drums", "guitar", "piano", "other")
 MODEL = BandSplitConfig(stems=len(STEMS))
 REFINER = RefinerLossConfig()
 CROP_SAMPLES = 131072
+MOSTLY_WHOLE_SONGS = CropConfig(samples=CROP_SAMPLES, remix=0.25, repitch=0.15, min_active_stems=3)
+MILD = AugmentConfig(gain_db=3.0, pan_db=2.0, eq_chance=0.25, eq_db=3.0, low_pass_chance=0.03, drop_chance=0.02)
 
 
 def separator() -> TrainConfig:
@@ -41,37 +44,38 @@ def separator() -> TrainConfig:
 
 
 def separator_finish() -> TrainConfig:
-    """Goes on in the separator's own folder: whole songs, longer crops and little augmentation while the rate falls."""
+    """Goes on in the separator's own folder: mostly whole songs and little augmentation while the rate falls."""
     return TrainConfig(
         stage="separator",
-        steps=4900,
-        batch_size=3,
-        crop=CropConfig(samples=3 * CROP_SAMPLES // 2, remix=0.15, repitch=0.1),
-        augment=AugmentConfig(
-            gain_db=3.0, pan_db=2.0, eq_chance=0.25, eq_db=3.0, low_pass_chance=0.03, drop_chance=0.02
-        ),
-        optimiser=OptimiserConfig(decay_steps=1400),
+        steps=8300,
+        batch_size=4,
+        crop=MOSTLY_WHOLE_SONGS,
+        augment=MILD,
+        optimiser=OptimiserConfig(learning_rate=1.5e-3, decay_steps=4000),
     )
 
 
 def diffusion() -> TrainConfig:
     return TrainConfig(
         stage="diffusion",
-        steps=1500,
-        batch_size=4,
-        crop=CropConfig(samples=CROP_SAMPLES, remix=0.3),
-        optimiser=OptimiserConfig(learning_rate=1e-3, decay_steps=700, ema_decay=0.998),
+        steps=1000,
+        batch_size=3,
+        crop=MOSTLY_WHOLE_SONGS,
+        augment=MILD,
+        optimiser=OptimiserConfig(learning_rate=1.5e-3, decay_steps=700, ema_decay=0.995),
+        validate_every=2000,
     )
 
 
 def consistency() -> TrainConfig:
     return TrainConfig(
         stage="consistency",
-        steps=400,
-        batch_size=4,
-        crop=CropConfig(samples=CROP_SAMPLES, remix=0.3),
+        steps=80,
+        batch_size=3,
+        crop=MOSTLY_WHOLE_SONGS,
+        augment=MILD,
         optimiser=OptimiserConfig(
-            name="radam", learning_rate=1e-4, weight_decay=0.0, warmup_steps=1, decay_steps=200, ema_decay=0.99
+            name="radam", learning_rate=1e-4, weight_decay=0.0, warmup_steps=1, decay_steps=40, ema_decay=0.97
         ),
     )
 
@@ -90,7 +94,7 @@ def _spectra(model: BandSplitModel, config: TrainConfig, batch_BSCL: Tensor, gen
 
 
 def _separates(
-    model: BandSplitModel, refine: Callable[[Tensor, tuple[Tensor, Tensor]], Tensor] | None = None
+    model: BandSplitModel, refine: Callable[[Tensor, Features], Tensor] | None = None
 ) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
     """A whole song at once, for validation; what is served goes through the pipeline's windows instead."""
 
@@ -102,15 +106,15 @@ def _separates(
             shares, trunk = model.separate_spectrum(spectrum)
             stems = shares * spectrum[:, None]
             if refine is not None:
-                stems = refine(stems, (spectrum, trunk))
+                stems = refine(stems, (spectrum, shares, trunk))
             out: npt.NDArray[np.float32] = (istft(stems, model.config.stft, mixture.shape[-1])[0] * level).numpy()
         return out
 
     return separate
 
 
-def _refines(model: BandSplitModel, sigma: float) -> Callable[[Tensor, tuple[Tensor, Tensor]], Tensor]:
-    def refine(stems_BSCFT: Tensor, features: tuple[Tensor, Tensor]) -> Tensor:
+def _refines(model: BandSplitModel, sigma: float) -> Callable[[Tensor, Features], Tensor]:
+    def refine(stems_BSCFT: Tensor, features: Features) -> Tensor:
         spec = model.config.stft
         length = (stems_BSCFT.shape[-1] - 1) * spec.hop_length
         noise = torch.randn((*stems_BSCFT.shape[:3], length), generator=torch.Generator().manual_seed(0))
@@ -158,7 +162,7 @@ def _refiner_validation(model: BandSplitModel, validation: Path) -> Callable[[nn
         judged = copy.deepcopy(model)
         judged.refiner.load_state_dict(weights.state_dict())
         figures = {"separator": evaluate_folder(_separates(judged), validation, STEMS, limit=6)["mean"]}
-        for sigma in (0.01, 0.03, 0.1):
+        for sigma in (0.03, 0.1, 0.3):
             scores = evaluate_folder(_separates(judged, _refines(judged, sigma)), validation, STEMS, limit=6)
             figures[f"sigma {sigma}"] = scores["mean"]
         return figures
