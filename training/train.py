@@ -14,6 +14,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from training.data.datasets import DatasetError, open_dataset
 from training.data.pool import StemPool, batches
 from training.experiments.stemline_small import EXPERIMENTS, STEMS, build_stage
 from training.loop import Run, train
@@ -23,8 +24,10 @@ from training.loop import Run, train
 class Arguments:
     experiment: Annotated[str, tyro.conf.Positional]
     data: Path
-    """Folder with `train` and `val` in our layout, as `python -m training.data.render` writes them."""
+    """What `python -m training.data.render` writes, or a data set in a published layout (docs/training.md)."""
     out: Path
+    validation: Path | None = None
+    """Songs to validate with, where they are not the data's own split `val`."""
     separator: Path | None = None
     """Run of the separator; the refiner's stages need it."""
     refiner: Path | None = None
@@ -39,9 +42,14 @@ def main(arguments: Arguments) -> None:
         raise SystemExit(f"no experiment {arguments.experiment!r}; there are {', '.join(EXPERIMENTS)}")
     config = EXPERIMENTS[arguments.experiment]()
     config = replace(config, steps=arguments.steps or config.steps, threads=arguments.threads)
-    pool = StemPool(arguments.data / "train", STEMS)
+    validation = arguments.validation or arguments.data / "val"
+    try:
+        open_dataset(validation)  # before hours of music are decoded
+        pool = StemPool(arguments.data / "train", STEMS)
+    except DatasetError as error:
+        raise SystemExit(str(error)) from error
     print(f"{config.stage}: {len(pool.tracks)} songs, {pool.seconds / 60:.0f} minutes", flush=True)
-    stage, average = build_stage(config, arguments.data / "val", arguments.separator, arguments.refiner)
+    stage, average = build_stage(config, validation, arguments.separator, arguments.refiner)
 
     def batches_from(step: int) -> Iterator[Tensor]:
         return map(torch.from_numpy, batches(pool, config.crop, config.batch_size, config.seed, step))

@@ -4,7 +4,6 @@ Axes: B batch, S stems, C channels, L samples. A crop is drawn from (seed, step,
 sees what the undisturbed run would have seen, as long as the folder holds the same songs.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,14 +12,10 @@ from threading import Thread
 
 import numpy as np
 import numpy.typing as npt
-import soundfile
 
-Int16 = npt.NDArray[np.int16]
-CACHE = "stems.int16.npy"
-
-
-class NoSongs(ValueError):
-    """A data folder without a single track in our layout."""
+from training.data.datasets import NoSongs as NoSongs
+from training.data.datasets import open_dataset
+from training.data.decoded import Int16, decoded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,51 +29,27 @@ class CropConfig:
     min_active_stems: int = 2
 
 
-def decode_track(track: Path, stems: Sequence[str]) -> Int16:
-    """(S, L, C) int16 of a track in our layout; a missing file is silence. The decoded copy is kept beside it."""
-    cache = track / CACHE
-    if not cache.exists():
-        parts: dict[str, Int16] = {}
-        for stem in stems:
-            found = [path for path in (track / f"{stem}.flac", track / f"{stem}.wav") if path.exists()]
-            if found:
-                parts[stem] = soundfile.read(found[0], dtype="int16", always_2d=True)[0]
-        if not parts:
-            raise NoSongs(f"{track} holds none of {', '.join(stems)} as .flac or .wav")
-        length = max(len(audio) for audio in parts.values())
-        stacked = np.zeros((len(stems), length, 2), np.int16)
-        for index, stem in enumerate(stems):
-            if stem in parts:
-                stacked[index, : len(parts[stem])] = parts[stem]
-        partial = cache.with_name("stems.partial.npy")
-        np.save(partial, stacked)
-        partial.rename(cache)
-    return np.load(cache, mmap_mode="r")  # type: ignore[no-any-return]
-
-
 class StemPool:
-    """All tracks below a folder; `refresh` takes in what a renderer has added since."""
+    """All songs of a data set or of one split, in any layout of `training.data.datasets`, as int16 at one rate.
 
-    def __init__(self, folder: Path, stems: Sequence[str]) -> None:
-        self.folder, self.stems = folder, tuple(stems)
+    `refresh` takes in what a renderer has added since.
+    """
+
+    def __init__(self, folder: Path, stems: Sequence[str], rate_hz: int = 44100) -> None:
+        self.dataset, self.stems, self.rate_hz = open_dataset(folder), tuple(stems), rate_hz
         self.names: list[str] = []
         self.tracks: list[Int16] = []
         self.refresh()
-        if not self.tracks:
-            raise NoSongs(f"{folder} holds no tracks (folders with stems as .flac or .wav and a meta.json)")
 
     def refresh(self) -> None:
-        for track in sorted(self.folder.iterdir()):
-            if track.name not in self.names and (track / "meta.json").exists():
-                self.names.append(track.name)
-                self.tracks.append(decode_track(track, self.stems))
+        for song in self.dataset.songs():
+            if (name := f"{song.split}/{song.name}") not in self.names:
+                self.tracks.append(decoded(song, self.stems, self.rate_hz))
+                self.names.append(name)
 
     @property
     def seconds(self) -> float:
-        return float(sum(track.shape[1] for track in self.tracks)) / 44100
-
-    def meta(self, index: int) -> dict[str, object]:
-        return json.loads((self.folder / self.names[index] / "meta.json").read_text())  # type: ignore[no-any-return]
+        return float(sum(track.shape[1] for track in self.tracks)) / self.rate_hz
 
 
 def _cut(track: Int16, stem: slice | int, start: int, samples: int) -> npt.NDArray[np.float32]:
@@ -134,16 +105,22 @@ def batches(
     pool: StemPool, config: CropConfig, size: int, seed: int, first_step: int, refresh_every: int = 200
 ) -> Iterator[npt.NDArray[np.float32]]:
     """Batches from `first_step` on, drawn one ahead in a thread of their own."""
-    queue: Queue[npt.NDArray[np.float32]] = Queue(maxsize=2)
+    queue: Queue[npt.NDArray[np.float32] | Exception] = Queue(maxsize=2)
 
     def fill() -> None:
         step = first_step
-        while True:
-            if refresh_every and step % refresh_every == 0:
-                pool.refresh()
-            queue.put(draw_batch(pool, config, size, seed, step))
-            step += 1
+        try:
+            while True:
+                if refresh_every and step % refresh_every == 0:
+                    pool.refresh()
+                queue.put(draw_batch(pool, config, size, seed, step))
+                step += 1
+        except Exception as error:  # a song that cannot be read ends the run, it does not leave it waiting
+            queue.put(error)
 
     Thread(target=fill, daemon=True).start()
     while True:
-        yield queue.get()
+        batch = queue.get()
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
