@@ -10,7 +10,7 @@ libjack-jackd2-dev libx11-dev libxext-dev libxrandr-dev libxinerama-dev libxcurs
 libgl-dev libwebkit2gtk-4.0-dev libcurl4-openssl-dev"
 for set in "$@"; do
     case "$set" in
-    test) packages="$packages xvfb xauth lv2-dev" ;;
+    test) packages="$packages xvfb xauth lv2-dev ffmpeg" ;; # ffmpeg: the MP4s of MUSDB18, for the training code
     hosts) packages="$packages ardour" ;;
     esac
 done

@@ -24,7 +24,14 @@ def test_sixteen_bit_files_are_kept_to_the_bit(tmp_path: Path) -> None:
     (track,) = StemPool(tmp_path, FIVE).tracks
     assert track.dtype == np.int16
     for index, name in enumerate(FIVE):
-        assert np.array_equal(track[index, :, 1], expected[name][:, 0] * 32768), name
+        assert np.array_equal(track[index], np.repeat(expected[name] * 32768, 2, axis=1)), name
+
+
+def test_a_mono_song_takes_the_room_of_one_channel(tmp_path: Path) -> None:
+    write(tmp_path / "mono" / "bass.wav", noise(0, 20000, 1))
+    write(tmp_path / "stereo" / "bass.wav", noise(0, 20000, 2))
+    assert [track.shape for track in StemPool(tmp_path, ("bass",)).tracks] == [(1, 20000, 2)] * 2
+    assert [copy.stat().st_size for copy in copies(tmp_path)] == [40128, 80128]
 
 
 def test_full_scale_is_kept_and_a_sum_beyond_it_lowers_all_stems_alike() -> None:
@@ -104,6 +111,13 @@ def test_songs_of_one_name_in_two_splits_are_two_songs(tmp_path: Path) -> None:
     for index, split in enumerate(("train", "val")):
         write(tmp_path / split / "Track00000" / "bass.flac", noise(index, 2000))
     assert StemPool(tmp_path, ("bass",)).names == ["train/Track00000", "val/Track00000"]
+
+
+def test_with_a_limit_no_more_songs_are_decoded(tmp_path: Path) -> None:
+    for index in range(4):
+        write(tmp_path / "val" / f"Track{index:05d}" / "bass.flac", noise(index, 2000))
+    assert StemPool(tmp_path / "val", ("bass",), limit=2).names == ["val/Track00000", "val/Track00001"]
+    assert len(copies(tmp_path)) == 2
 
 
 def test_a_song_that_turns_out_broken_ends_the_run(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How well a model separates: SI-SDR improvement over the mixture, by stem, on folders of songs in our layout.
+"""How well a model separates: SI-SDR improvement over the mixture, by stem, on any data set or split of one.
 
     python -m training.evaluate --model stemline-small --data rendered/test-song rendered/test-font --steps 0 1
 
@@ -57,9 +57,9 @@ def evaluate_folder(
     separate: Callable[[Audio], Audio], folder: Path, names: Sequence[str], limit: int | None = None
 ) -> dict[str, float]:
     """`separate` takes a mixture (C, N) at 44.1 kHz and gives stems (S, C, N) in the order of `names`."""
-    pool = StemPool(folder, names)
+    pool = StemPool(folder, names, limit=limit)
     songs = []
-    for track in pool.tracks[:limit]:
+    for track in pool.tracks:
         stems = np.multiply(track.transpose(0, 2, 1), 1 / 32768, dtype=np.float32)
         songs.append(score_song(stems, separate(stems.sum(0)), names))
     return mean_scores(songs, names)
@@ -69,7 +69,7 @@ def evaluate_folder(
 class Arguments:
     model: str = "stemline-small"
     data: tuple[Path, ...]
-    """Folders of songs in our layout."""
+    """Data sets or splits of them, in any layout of `training.data.datasets`."""
     steps: tuple[int, ...] = (0, 1)
     """Refiner steps to compare; 0 is the separator alone."""
     limit: int | None = None

@@ -21,7 +21,10 @@ _FULL_SCALE = 32768
 
 
 def decoded(song: Song, stems: Sequence[str], rate_hz: int) -> Int16:
-    """(S, L, 2) of a song at that rate. The copy is named by what it was made from, so an old one is never taken."""
+    """(S, L, 2) of a song at that rate; of a mono song one channel lies on the disk.
+
+    The copy is named by what it was made from, so an old one is never taken.
+    """
     copy = _copy_of(song, stems, rate_hz)
     try:
         return _mapped(copy)
@@ -31,7 +34,7 @@ def decoded(song: Song, stems: Sequence[str], rate_hz: int) -> Int16:
 
 
 def load_at(song: Song, stems: Sequence[str], rate_hz: int) -> npt.NDArray[np.float32]:
-    audio_SLC, from_hz = song.load(stems)
+    audio_SLC, from_hz = song.load(stems, channels=None)
     if from_hz == rate_hz:
         return audio_SLC
     return np.stack([resample(audio_LC, from_hz, rate_hz) for audio_LC in audio_SLC])
@@ -45,7 +48,8 @@ def quantised(audio_SLC: npt.NDArray[np.float32]) -> Int16:
 
 
 def _mapped(copy: Path) -> Int16:
-    return np.lib.format.open_memmap(copy, mode="r")
+    stored_SLC = np.lib.format.open_memmap(copy, mode="r")
+    return np.broadcast_to(stored_SLC, (*stored_SLC.shape[:2], 2))
 
 
 def _copy_of(song: Song, stems: Sequence[str], rate_hz: int) -> Path:

@@ -4,7 +4,9 @@ Axes: B batch, S stems, C channels, L samples. A crop is drawn from (seed, step,
 sees what the undisturbed run would have seen, as long as the folder holds the same songs.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -12,6 +14,7 @@ from threading import Thread
 
 import numpy as np
 import numpy.typing as npt
+from rich import progress
 
 from training.data.datasets import NoSongs as NoSongs
 from training.data.datasets import open_dataset
@@ -32,19 +35,23 @@ class CropConfig:
 class StemPool:
     """All songs of a data set or of one split, in any layout of `training.data.datasets`, as int16 at one rate.
 
-    `refresh` takes in what a renderer has added since.
+    `refresh` takes in what a renderer has added since. With a limit only the first so many songs are decoded.
     """
 
-    def __init__(self, folder: Path, stems: Sequence[str], rate_hz: int = 44100) -> None:
-        self.dataset, self.stems, self.rate_hz = open_dataset(folder), tuple(stems), rate_hz
+    def __init__(self, folder: Path, stems: Sequence[str], rate_hz: int = 44100, limit: int | None = None) -> None:
+        self.dataset, self.stems, self.rate_hz, self.limit = open_dataset(folder), tuple(stems), rate_hz, limit
         self.names: list[str] = []
         self.tracks: list[Int16] = []
         self.refresh()
 
     def refresh(self) -> None:
-        for song in self.dataset.songs():
-            if (name := f"{song.split}/{song.name}") not in self.names:
-                self.tracks.append(decoded(song, self.stems, self.rate_hz))
+        known = set(self.names)
+        songs = self.dataset.songs()[: self.limit]
+        new = {name: song for song in songs if (name := f"{song.split}/{song.name}") not in known}
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as threads:
+            ready = threads.map(lambda song: decoded(song, self.stems, self.rate_hz), new.values())
+            for name in progress.track(new, "decoding", transient=True, disable=len(new) < 20):
+                self.tracks.append(next(ready))
                 self.names.append(name)
 
     @property

@@ -112,14 +112,14 @@ class Song:
     def load(self, stems: Sequence[str], channels: int | None = 2) -> tuple[Audio, int]:
         """(S, L, C) float32 and the rate in Hz, the highest of the sources; shorter sources are continued with silence.
 
-        Mono is put on both of two channels and stereo averaged to one; with None they are as wide as the widest source.
+        Mono is put on both of two channels and stereo averaged to one; with None a song of mono sources stays mono.
         """
         read = {stem: [(source, *_read(source)) for source in parts] for stem, parts in self.parts(stems).items()}
         flat = [part for parts in read.values() for part in parts]
         if not flat:
             raise BrokenSong(self.path, self.path, f"a source of {', '.join(stems)}", "there is none")
         rate = max(rate for _, _, rate in flat)
-        channels = channels or max(audio.shape[1] for _, audio, _ in flat)
+        channels = channels or min(2, max(audio.shape[1] for _, audio, _ in flat))
         fitted = {
             stem: [resample(_with_channels(audio, channels, source), from_hz, rate) for source, audio, from_hz in parts]
             for stem, parts in read.items()
