@@ -266,7 +266,8 @@ class BandSplitModel(SeparationModel):
         # chosen.skip·x + chosen.out·F, where F's clean = kept·x + (1 - kept)·shares·mixture, with its factors gathered
         part_B = chosen.out / edm.out
         of_clean, of_x = per_item(part_B, kept), per_item(chosen.skip - part_B * edm.skip, kept)
-        return (of_x + of_clean * kept) * x_BSCFT + (of_clean * (1 - kept) * shares) * mixture_BCFT[:, None]
+        refined: Tensor = (of_x + of_clean * kept) * x_BSCFT + (of_clean * (1 - kept) * shares) * mixture_BCFT[:, None]
+        return refined
 
     def separate(self, mixture_BCL: Tensor) -> tuple[Tensor, Features]:
         spectrum = stft(mixture_BCL, self.config.stft)
