@@ -200,7 +200,7 @@ def test_log_lines_are_json_with_their_extra_fields() -> None:
     assert (line["level"], line["logger"], line["job_id"]) == ("info", "pyserver.x", "a")
 
 
-class _Broken:
+class _Broken(models_pb2_grpc.ModelServiceServicer):  # type: ignore[misc]
     """Handlers that fail in ways nobody foresaw, one before and one in the middle of its answer."""
 
     async def ListModels(self, request: object, context: object) -> object:
@@ -209,9 +209,6 @@ class _Broken:
     async def LoadModel(self, request: object, context: object) -> AsyncIterator[models_pb2.LoadEvent]:
         yield models_pb2.LoadEvent()
         raise RuntimeError("the password is swordfish")
-
-    async def UnloadModel(self, request: object, context: object) -> object:
-        raise NotImplementedError
 
 
 async def test_unforeseen_error_is_told_by_id_and_its_text_stays_in_the_log(
