@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 from pyserver.engine.errors import EngineClosed, EngineCrashed
 from pyserver.engine.messages import DeviceInfo, LoadedModel, WindowRequest, WindowResult
@@ -36,11 +37,13 @@ _CLOSE_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
-    """`device` is "cpu", "cuda:N" or "auto" (a GPU if there is one); `threads` 0 means one for each physical core."""
+    """`device` is "cpu", "cuda:N" or "auto" (a GPU if there is one); `threads` 0 means one for each physical core;
+    `measurements` is the file that keeps what models cost here."""
 
     device: str = "auto"
     threads: int = 0
     warm_model: str | None = None
+    measurements: Path | None = None
 
 
 @dataclass(slots=True)
@@ -169,7 +172,8 @@ class EngineProcess:
         # Spawned, never forked: gRPC's threads would not survive in a forked child.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
-        arguments = (theirs, self._config.device, self._config.threads, self._config.warm_model)
+        config = self._config
+        arguments = (theirs, config.device, config.threads, config.warm_model, config.measurements)
         process = context.Process(target=_child_main, args=arguments, name="stemline-engine", daemon=True)
         process.start()
         theirs.close()
@@ -270,10 +274,10 @@ class EngineProcess:
                 pending.answer.set_exception(error)
 
 
-def _child_main(pipe: Connection, device: str, threads: int, warm_model: str | None) -> None:
+def _child_main(pipe: Connection, device: str, threads: int, warm_model: str | None, measurements: Path | None) -> None:
     from pyserver.engine import worker
 
-    worker.main(pipe, device, threads, warm_model)
+    worker.main(pipe, device, threads, warm_model, measurements)
 
 
 def _write(child: _Child) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from pyserver.engine.backend import DeviceLost
 from pyserver.engine.errors import EngineOutOfMemory, GpuNotAvailable, ModelNotLoadable, ModelOutputNotFinite
+from pyserver.engine.measurements import Measurements
 from pyserver.engine.messages import DeviceInfo, LoadedModel, SeparationSettings, WindowRequest, WindowResult
 from pyserver.engine.pipeline import Pipeline
 from pyserver.models import catalogue, registry
@@ -44,8 +45,9 @@ class _Loaded:
 class TorchBackend:
     """Models of the catalogue on one device, loaded when first asked for and kept until they are unloaded."""
 
-    def __init__(self, device: str, threads: int) -> None:
-        """Raises GpuNotAvailable. `threads` 0: one for each physical core this process may use."""
+    def __init__(self, device: str, threads: int, measurements: Path | None = None) -> None:
+        """Raises GpuNotAvailable. `threads` 0: one for each physical core this process may use. `measurements` is where
+        to keep what models cost."""
         self._torch_device = pick_device(device)
         self._threads = threads or usable_cores()
         torch.set_num_threads(self._threads)
@@ -53,6 +55,7 @@ class TorchBackend:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        self._measurements = Measurements(measurements, self.device)
         self._models: dict[str, _Loaded] = {}
         self._lock = threading.Lock()  # loading only; windows of two lanes run at the same time
 
@@ -83,9 +86,16 @@ class TorchBackend:
             if known is None or not known.is_current:
                 known = self._read(catalogue.find(model))
             if measure and not known.info.measured:
-                known = replace(known, info=measured(known.pipeline, known.pipeline.card))
+                known = replace(known, info=self._measured(known.pipeline))
             self._models[model] = known
             return known.info
+
+    def _measured(self, pipeline: Pipeline) -> LoadedModel:
+        known = self._measurements.find(pipeline.card)
+        if known is None:
+            known = measured(pipeline, pipeline.card)
+            self._measurements.keep(pipeline.card, known)
+        return known
 
     def _read(self, installed: catalogue.InstalledModel) -> _Loaded:
         """Verified, loaded and warm."""

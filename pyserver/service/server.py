@@ -115,7 +115,12 @@ class Server:
         self._config = config
         self._registry = CollectorRegistry()
         self._engine = EngineProcess(
-            EngineConfig(device=config.device, threads=config.threads, warm_model=config.model),
+            EngineConfig(
+                device=config.device,
+                threads=config.threads,
+                warm_model=config.model,
+                measurements=config.state_dir / "measurements.json",
+            ),
             on_restart=self._engine_restarted,
         )
         store = JobStore(config.state_dir / "jobs")
