@@ -42,7 +42,8 @@ from training.dicose_stages import (
     separator_stage,
     unet_slakh,
 )
-from training.loop import OptimiserConfig, Run, Stage, TrainConfig, step_generator, train
+from training.loop import Run, Stage, TrainConfig, step_generator, train
+from training.optimisers import OptimiserConfig
 
 SIGMA_DATA, SIGMA_MIN = 0.2, 1e-4
 NOISE = NoiseConfig(sigma_max=1.0, rho=7.0, grid_points=5)

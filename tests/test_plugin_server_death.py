@@ -14,9 +14,9 @@ DEATHS = 5
 BACK_WITHIN_S = 3.0
 
 
-def test_the_sum_is_kept_and_stems_return_after_each_death(tiny_model_dir: Path, tmp_path: Path) -> None:
-    """Five deaths. What the track played while no server was there and is not heard yet is separated after all."""
-    home = tmp_path / "home"
+def test_the_sum_is_kept_and_stems_return_after_each_death(tmp_path: Path) -> None:
+    """Five deaths, with the model that ships. What was played meanwhile and is not heard yet is separated after all."""
+    home, models = tmp_path / "home", tmp_path / "none"
     song_NC = song(SECONDS)
     write_song(tmp_path / "song.wav", song_NC, RATE)
     script = f"""
@@ -34,12 +34,12 @@ def test_the_sum_is_kept_and_stems_return_after_each_death(tiny_model_dir: Path,
         playing = pool.submit(run_host, script, home, tmp_path)
         ready, killed = [], []
         for _ in range(DEATHS):
-            with running_server(home, tiny_model_dir) as server:
+            with running_server(home, models) as server:
                 ready.append(time.time())
                 time.sleep(7)
                 server.kill()
                 killed.append(time.time())
-        with running_server(home, tiny_model_dir):
+        with running_server(home, models):
             ready.append(time.time())
             said = playing.result()
     buses = read_buses(tmp_path / "out.wav")

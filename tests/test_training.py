@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pyserver.diffusion.scalings import consistency_scalings, edm_scalings
 from pyserver.models.band_split import BandSplitConfig, BandSplitModel
@@ -19,7 +19,7 @@ from pyserver.models.stft import stft
 from training.data.augment import AugmentConfig, augment, normalise
 from training.data.pool import CropConfig, NoSongs, StemPool, draw_batch
 from training.evaluate import mean_scores, score_song
-from training.loop import OptimiserConfig, Run, Stage, TrainConfig, step_generator, train
+from training.loop import Run, Stage, TrainConfig, step_generator, train
 from training.metrics import chunks, is_silent, si_sdr
 from training.objectives import (
     RefinerLossConfig,
@@ -29,6 +29,7 @@ from training.objectives import (
     refiner_batch,
     separator_loss,
 )
+from training.optimisers import OptimiserConfig, build_optimiser
 
 STEMS = ("bass", "drums", "guitar")
 SMALL = BandSplitConfig(
@@ -46,6 +47,7 @@ SMALL = BandSplitConfig(
 )
 REGIONS = SnrLossConfig(region_edges=(0, 64, 257))
 LENGTH = 8192
+QUICK = OptimiserConfig(warmup_steps=1, decay_steps=1)
 
 
 @pytest.fixture
@@ -203,7 +205,7 @@ def test_the_diffusion_loss_is_measured_by_the_separators_error() -> None:
     assert edm_scalings(torch.tensor([0.1]), 0.4).skip.item() == pytest.approx(0.16 / 0.17)
 
 
-def small_run(folder: Path, steps: int) -> dict[str, Tensor]:
+def small_run(folder: Path, steps: int, recipe: OptimiserConfig = QUICK) -> dict[str, Tensor]:
     """Trains the small separator on one fixed set of crops."""
     torch.manual_seed(0)
     model = BandSplitModel(SMALL)
@@ -218,7 +220,6 @@ def small_run(folder: Path, steps: int) -> dict[str, Tensor]:
             yield spectra(seed=step)
             step += 1
 
-    recipe = OptimiserConfig(warmup_steps=1, decay_steps=1)
     config = TrainConfig(
         stage="separator", steps=steps, batch_size=2, crop=CropConfig(samples=LENGTH), optimiser=recipe
     )
@@ -227,15 +228,34 @@ def small_run(folder: Path, steps: int) -> dict[str, Tensor]:
     return model.separator.state_dict()
 
 
-def test_two_steps_and_two_more_are_four_steps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["adamw", "radam", "muon"])
+def test_two_steps_and_two_more_are_four_steps(tmp_path: Path, name: str) -> None:
+    recipe = replace(QUICK, name=name)
     torch.use_deterministic_algorithms(True)
-    whole = small_run(tmp_path / "whole", 4)
-    small_run(tmp_path / "parts", 2)
-    resumed = small_run(tmp_path / "parts", 4)
+    whole = small_run(tmp_path / "whole", 4, recipe)
+    small_run(tmp_path / "parts", 2, recipe)
+    resumed = small_run(tmp_path / "parts", 4, recipe)
     torch.use_deterministic_algorithms(False)
     assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
     rows = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
     assert rows[-1] == {"step": 4, "validation": {"mean": 0.0}}
+
+
+def test_muon_turns_the_matrices_of_linear_layers_and_leaves_the_rest_to_adamw() -> None:
+    """A step of Muon moves a matrix by an orthogonal one: all its singular values are near the rate."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(8, 4), nn.LayerNorm(4), nn.Embedding(3, 4))
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    optimiser = build_optimiser(network, OptimiserConfig(name="muon", learning_rate=0.1, weight_decay=0.0))
+    optimiser.set_rate(0.5)
+    for value in network.parameters():
+        value.grad = torch.randn_like(value)
+    optimiser.step()
+    moved = {name: value - before[name] for name, value in network.named_parameters()}
+    singular = torch.linalg.svdvals(moved["0.weight"])
+    assert ((singular > 0.5 * 0.5) & (singular < 1.5 * 0.5)).all()
+    for name in ("0.bias", "1.weight", "1.bias", "2.weight"):  # Adam's first step has the size of its rate
+        assert moved[name].abs().allclose(torch.full_like(moved[name], 0.05), rtol=1e-3)
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:

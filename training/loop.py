@@ -19,24 +19,7 @@ from torch import Tensor, nn
 
 from training.data.augment import AugmentConfig
 from training.data.pool import CropConfig
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OptimiserConfig:
-    """Learning rate rises over `warmup_steps`, stays, and falls linearly over the last `decay_steps`."""
-
-    name: str = "adamw"
-    learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
-    warmup_steps: int = 100
-    decay_steps: int = 1000
-    clip_norm: float = 5.0
-    ema_decay: float = 0.999
-
-    def rate_at(self, step: int, total_steps: int) -> float:
-        rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
-        fall = min(1.0, (total_steps - step) / max(1, self.decay_steps))
-        return self.learning_rate * rise * max(0.0, fall)
+from training.optimisers import Optimiser, OptimiserConfig, build_optimiser
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +68,7 @@ class Run:
         with (self.folder / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
 
-    def save(self, step: int, stage: Stage, average: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    def save(self, step: int, stage: Stage, average: nn.Module, optimiser: Optimiser) -> None:
         # cloned, since a network may hold one tensor under several names and the format allows no sharing
         weights = {key: value.detach().clone() for key, value in average.state_dict().items()}
         save_file(weights, self._partial("average.safetensors"))
@@ -94,7 +77,7 @@ class Run:
         for name in ("average.safetensors", "state.pt"):
             self._partial(name).replace(self.folder / name)
 
-    def resume(self, stage: Stage, average: nn.Module, optimiser: torch.optim.Optimizer) -> int:
+    def resume(self, stage: Stage, average: nn.Module, optimiser: Optimiser) -> int:
         """The step to go on with; 0 for a new run."""
         if not (self.folder / "state.pt").exists():
             return 0
@@ -106,13 +89,6 @@ class Run:
 
     def _partial(self, name: str) -> Path:
         return self.folder / f"{name}.partial"
-
-
-OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
-    "adamw": torch.optim.AdamW,
-    "adam": torch.optim.Adam,
-    "radam": torch.optim.RAdam,
-}
 
 
 def update_average(average: nn.Module, trained: nn.Module, decay: float) -> None:
@@ -141,20 +117,19 @@ def train(stage: Stage, average: nn.Module, batches_from: Callable[[int], Iterat
     if config.threads:
         torch.set_num_threads(config.threads)
     weights = [value for value in stage.trained.parameters() if value.requires_grad]
-    optimiser = OPTIMISERS[recipe.name](weights, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = build_optimiser(stage.trained, recipe)
     first = run.resume(stage, average, optimiser)
     began, running = time.monotonic(), 0.0
     step = first
     for step, batch in enumerate(batches_from(first), start=first):
         if step >= config.steps or stop.asked:
             break
-        for group in optimiser.param_groups:
-            group["lr"] = recipe.rate_at(step, config.steps)
+        optimiser.set_rate(recipe.rate_at(step, config.steps))
         torch.manual_seed(step_seed(config.seed, step))  # dropout knows no generator but the global one
         loss = stage.loss(batch, step_generator(config.seed, step))
         if not loss.isfinite():
             raise FloatingPointError(f"loss is {loss.item()} at step {step}")
-        optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(weights, recipe.clip_norm)
         optimiser.step()

@@ -21,7 +21,7 @@ from pyserver.models.stft import istft, stft
 from training.data.augment import AugmentConfig, augment, normalise
 from training.data.pool import CropConfig
 from training.evaluate import evaluate_folder
-from training.loop import OptimiserConfig, Stage, TrainConfig
+from training.loop import Stage, TrainConfig
 from training.objectives import (
     RefinerLossConfig,
     SnrLossConfig,
@@ -30,6 +30,7 @@ from training.objectives import (
     refiner_batch,
     separator_loss,
 )
+from training.optimisers import OptimiserConfig
 
 STEMS = ("bass", "drums", "guitar", "piano", "other")
 MODEL = BandSplitConfig(stems=len(STEMS))
@@ -40,18 +41,25 @@ MILD = AugmentConfig(gain_db=3.0, pan_db=2.0, eq_chance=0.25, eq_db=3.0, low_pas
 
 
 def separator() -> TrainConfig:
-    return TrainConfig(stage="separator", steps=3800, batch_size=4, crop=CropConfig(samples=CROP_SAMPLES))
+    """Remixed stems and strong augmentation. Muon: after 400 steps 4.09 dB on validation songs, with AdamW 3.69."""
+    return TrainConfig(
+        stage="separator",
+        steps=3800,
+        batch_size=4,
+        crop=CropConfig(samples=CROP_SAMPLES),
+        optimiser=OptimiserConfig(name="muon", learning_rate=0.02),
+    )
 
 
 def separator_finish() -> TrainConfig:
-    """Goes on in the separator's own folder: mostly whole songs and little augmentation while the rate falls."""
+    """Starts from a separator: mostly whole songs and little augmentation while the rate falls."""
     return TrainConfig(
         stage="separator",
-        steps=8300,
+        steps=5000,
         batch_size=4,
         crop=MOSTLY_WHOLE_SONGS,
         augment=MILD,
-        optimiser=OptimiserConfig(learning_rate=1.5e-3, decay_steps=4000),
+        optimiser=OptimiserConfig(name="muon", learning_rate=0.01, decay_steps=5000),
     )
 
 
