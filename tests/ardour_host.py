@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import soundfile
-from plugin_support import BUSES, Audio, bundle, host_environment
+from plugin_support import BUSES, Audio, bundle, host_environment, lv2_bundle
 
 LIBRARY = Path("/usr/lib/ardour7")
 PROGRAMS = ("ardour7-new_session", "ardour7-lua", "ardour7-export")
@@ -21,15 +21,22 @@ def installed() -> bool:
     return LIBRARY.is_dir() and all(shutil.which(program) for program in PROGRAMS)
 
 
-def export(folder: Path, home: Path, song: Path, state: bytes, seconds: float) -> dict[str, Audio]:
-    """What Ardour exports of `song` through the plugin in `state`, by bus; "Dry" is the song without the plugin.
-    `home` is the server's."""
+def export(folder: Path, home: Path, song: Path, state: bytes | None, seconds: float) -> dict[str, Audio]:
+    """What Ardour exports of `song` through the plugin, by bus; "Dry" is the song without the plugin. It is the VST3 in
+    `state`, or where that is None the LV2 as it is when it has just been inserted. `home` is the server's."""
     rate = soundfile.info(song).samplerate
     session, out = folder / "session", folder / "export.wav"
     ardour = _Ardour(folder / "user", home)
-    ardour.run(LIBRARY / "ardour-vst3-scanner", "-q", ardour.plugin)
+    if state is not None:
+        ardour.run(LIBRARY / "ardour-vst3-scanner", "-q", ardour.plugin)
     ardour.run("ardour7-new_session", "-s", rate, "-m", 2 * len(TRACKS), session, "session")
-    ardour.run("ardour7-lua", Path(__file__).with_name("ardour_session.lua"), session, "session")
+    ardour.run(
+        "ardour7-lua",
+        Path(__file__).with_name("ardour_session.lua"),
+        session,
+        "session",
+        "LV2" if state is None else "VST3",
+    )
     _fill(session / "session.ardour", song, state, round(seconds * rate))
     ardour.run("ardour7-export", "-b", "float", "-s", rate, "-o", out, session, "session")
     audio_NC, exported_rate = soundfile.read(out, dtype="float32", always_2d=True)
@@ -45,6 +52,9 @@ class _Ardour:
         self.plugin = user / ".vst3" / "Stemline.vst3"
         self.plugin.parent.mkdir(parents=True)
         self.plugin.symlink_to(bundle())
+        lv2 = user / ".lv2" / "Stemline.lv2"
+        lv2.parent.mkdir()
+        lv2.symlink_to(lv2_bundle())
         self.environment = host_environment(
             home,
             HOME=str(user),
@@ -73,7 +83,7 @@ class _Ardour:
         assert done.returncode == 0, f"{command[0]}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
 
 
-def _fill(path: Path, song: Path, state: bytes, samples: int) -> None:
+def _fill(path: Path, song: Path, state: bytes | None, samples: int) -> None:
     """Puts the song on both tracks and the state into the plugin of a saved session, which is to be `samples` long."""
     tree = ElementTree.parse(path)
     session = tree.getroot()
@@ -108,8 +118,9 @@ def _fill(path: Path, song: Path, state: bytes, samples: int) -> None:
     whole |= {"start": "a0", "end": f"a{_superclock(samples, info.samplerate)}"}
     ElementTree.SubElement(_child(session, "Locations"), "Location", whole)
 
-    (chunk,) = session.iterfind(".//Processor/vst3/chunk")
-    chunk.text = base64.b64encode(_vst3_preset(state)).decode()
+    if state is not None:
+        (chunk,) = session.iterfind(".//Processor/vst3/chunk")
+        chunk.text = base64.b64encode(_vst3_preset(state)).decode()
     session.set("id-counter", str(next(ids)))
     tree.write(path, encoding="UTF-8", xml_declaration=True)
 

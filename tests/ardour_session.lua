@@ -1,10 +1,10 @@
--- SESSION NAME: gives a session a track with the plugin, a bus for each of its outputs, and a track without it.
+-- SESSION NAME FORMAT: gives a session a track with the plugin, a bus for each of its outputs, and a track without it.
 --
 -- The plugin has all its 16 output pins, as after "Manual Config" in Ardour's "Pin Connections"; so has the track.
 -- Nothing is wired here: a thread of Ardour's connects new routes to the master bus some time later.
 
-local path, name = arg[1], arg[2]
-local stemline = "ABCDEF019182FAEB53746D6C53746D31"
+local path, name, format = arg[1], arg[2], arg[3]
+local stemline = {VST3 = "ABCDEF019182FAEB53746D6C53746D31", LV2 = "https://stemline.org/plugins/stemline"}
 local stems = {"Main", "Drums", "Bass", "Guitar", "Piano", "Vocals", "Other", "Residual"}
 
 local session = assert (load_session (path, name), "the session does not open")
@@ -24,7 +24,7 @@ local function add_track (title)
 end
 
 local song = add_track ("Song")
-local plugin = ARDOUR.LuaAPI.new_plugin (session, stemline, ARDOUR.PluginType.VST3, "")
+local plugin = ARDOUR.LuaAPI.new_plugin (session, stemline[format], ARDOUR.PluginType[format], "")
 assert (not plugin:isnil (), "Ardour does not know the plugin")
 assert (song:add_processor_by_index (plugin, 0, nil, true) == 0)
 local audio = ARDOUR.DataType ("audio")

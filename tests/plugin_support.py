@@ -28,6 +28,10 @@ def bundle() -> Path:
     return built(BUILD / "Stemline_artefacts" / "Release" / "VST3" / "Stemline.vst3")
 
 
+def lv2_bundle() -> Path:
+    return built(BUILD / "Stemline_artefacts" / "Release" / "LV2" / "Stemline.lv2")
+
+
 @dataclass
 class HostRun:
     """What a script said, one object for each command that answers, and how it ended."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soxr
 from daw_support import RATE, SECONDS, assert_bounced, bounce, excerpt
-from plugin_support import Audio, run_host, write_song
+from plugin_support import BUSES, Audio, run_host, write_song
 from service_support import RunningServer, running_server
 
 pytestmark = pytest.mark.skipif(
@@ -73,3 +73,15 @@ def test_live_stems_are_those_of_a_bounce_at_48_khz(server: RunningServer, song_
     state = project(server, tmp_path, "param Live latency = 12 s")
     tracks = ardour_host.export(tmp_path, server.home, tmp_path / "song.wav", state, 3.1)
     assert_where_the_song_is(tracks, bounced, short_NC)
+
+
+def test_the_lv2_plays_stems_that_sum_to_the_track(server: RunningServer, song_NC: Audio, tmp_path: Path) -> None:
+    """As it is inserted: Live, with live windows. The host takes its latency away."""
+    song = write_song(tmp_path / "song.wav", song_NC, RATE)
+    tracks = ardour_host.export(tmp_path, server.home, song, None, SECONDS + 0.1)
+    dry_NC = tracks["Dry"]
+    assert np.abs(sum(tracks[bus] for bus in BUSES[1:]) - dry_NC).max() < 1e-6
+    assert np.abs(tracks["Main"] - dry_NC).max() < 1e-6
+    for bus in ("Drums", "Bass", "Guitar", "Piano", "Other"):
+        assert np.abs(tracks[bus]).max() > 0.01, f"no {bus}"
+    assert np.abs(dry_NC).max() > 0.1

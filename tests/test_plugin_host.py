@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from plugin_support import (
-    BUILD,
     BUSES,
     LATENCY_S,
     STEMS,
-    built,
     bundle,
     delayed,
+    lv2_bundle,
     read_buses,
     run_host,
     sum_of_stems,
@@ -277,7 +276,7 @@ def test_forty_instances_share_a_connection_and_leave_nothing_behind(server: Run
 
 def test_lv2_hosts_find_the_plugin_under_a_name_that_stays() -> None:
     """Projects refer to it: it must not be where the bundle happens to lie."""
-    manifest = built(BUILD / "Stemline_artefacts" / "Release" / "LV2" / "Stemline.lv2" / "manifest.ttl").read_text()
+    manifest = (lv2_bundle() / "manifest.ttl").read_text()
     assert "<https://stemline.org/plugins/stemline>\n\ta lv2:Plugin" in manifest
 
 
