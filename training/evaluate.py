@@ -1,81 +1,155 @@
-"""How well a model separates: SI-SDR improvement over the mixture, by stem, on any data set or split of one.
+"""How well a model separates, by stem, on any data set or split of one: a table, JSON and plots.
 
     python -m training.evaluate --model stemline-small --data rendered/test-song rendered/test-font --steps 0 1
 
-Axes: S stems, C channels, N samples.
+SI-SDR_I by both protocols is the default; `--metrics bss` gives SDR, SIR and SAR, `--metrics museval` its own of these.
 """
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
 import tyro
+from rich import progress
+from rich.console import Console
 
+from pyserver.errors import StemlineError
 from training.data.pool import StemPool
-from training.metrics import chunks, is_silent, si_sdr
+from training.scores import (
+    METRICS,
+    RATE_HZ,
+    Audio,
+    SetScores,
+    evaluate_folder,
+    mean_scores,
+    score_set,
+    score_song,
+    songs_of,
+)
 
-Audio = npt.NDArray[np.float32]
-Scores = dict[str, list[float]]
-RATE_HZ = 44100
-
-
-def score_song(stems_SCN: Audio, estimates_SCN: Audio, names: Sequence[str]) -> Scores:
-    """SI-SDR_I in dB of every 4 s chunk in which at least two stems sound; silent targets are left out.
-
-    (Keeping them, as the published Slakh figures do, rewards a model for silence.) Averaged over channels.
-    """
-    mixture_CN = stems_SCN.sum(0)
-    scores: Scores = {name: [] for name in names}
-    for part in chunks(mixture_CN.shape[-1], RATE_HZ):
-        # both channels as one signal, so that a stem sounds at the same level in mono and in stereo
-        sounding = [not is_silent(stem[:, part].ravel()) for stem in stems_SCN]
-        if sum(sounding) < 2:
-            continue
-        for index, name in enumerate(names):
-            if sounding[index]:
-                values = [
-                    si_sdr(estimate[part], stem[part]) - si_sdr(mixture[part], stem[part])
-                    for estimate, stem, mixture in zip(estimates_SCN[index], stems_SCN[index], mixture_CN, strict=True)
-                    if not is_silent(stem[part])
-                ]
-                scores[name].append(float(np.mean(values)))
-    return scores
-
-
-def mean_scores(songs: Iterable[Scores], names: Sequence[str]) -> dict[str, float]:
-    """Mean over all chunks of all songs, by stem, and `mean` over bass, drums, guitar and piano."""
-    songs = list(songs)
-    means = {name: float(np.mean([value for song in songs for value in song[name]] or [np.nan])) for name in names}
-    named = [means[name] for name in ("bass", "drums", "guitar", "piano") if name in means]
-    return {**means, "mean": float(np.mean(named))}
-
-
-def evaluate_folder(
-    separate: Callable[[Audio], Audio], folder: Path, names: Sequence[str], limit: int | None = None
-) -> dict[str, float]:
-    """`separate` takes a mixture (C, N) at 44.1 kHz and gives stems (S, C, N) in the order of `names`."""
-    pool = StemPool(folder, names, limit=limit)
-    songs = []
-    for track in pool.tracks:
-        stems = np.multiply(track.transpose(0, 2, 1), 1 / 32768, dtype=np.float32)
-        songs.append(score_song(stems, separate(stems.sum(0)), names))
-    return mean_scores(songs, names)
+__all__ = ["Arguments", "evaluate", "evaluate_folder", "mean_scores", "score_song", "table"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    model: str = "stemline-small"
     data: tuple[Path, ...]
     """Data sets or splits of them, in any layout of `training.data.datasets`."""
+    model: str = "stemline-small"
+    """A name of the catalogue, or a folder that holds a model."""
     steps: tuple[int, ...] = (0, 1)
     """Refiner steps to compare; 0 is the separator alone."""
+    metrics: tuple[Literal["si-sdr-i", "published", "bss", "museval"], ...] = ("si-sdr-i", "published")
+    """bss (SDR, ISR, SIR, SAR) takes seconds a song; museval, the second opinion on it, minutes, and `.[eval]`."""
     limit: int | None = None
-    """Only the first so many songs of each folder."""
+    """Only the first so many songs of each set."""
+    seconds: float | None = None
+    """Only so much from the middle of each song."""
+    rate_hz: int = RATE_HZ
+    """Rate of the songs when they are separated and judged; published figures are at their model's own rate."""
+    seed: int = 0
+    """Of the refiner's noise."""
     json: Path | None = None
-    """Write the figures here too."""
+    """Write all figures here, by song too."""
+    plots: Path | None = None
+    """Write pictures into this folder: figures by song, and spectrograms of one song. Needs `.[eval]`."""
+    plot_song: str = ""
+    """Which song's spectrograms; default: of the first set, the song whose stems sound most."""
+
+
+@dataclass(slots=True)
+class Report:
+    """Figures of one model: by set and refiner steps."""
+
+    model: str
+    weights_sha256: str
+    settings: dict[str, Any]
+    sets: dict[str, dict[int, SetScores]] = field(default_factory=dict)
+    minutes: dict[str, float] = field(default_factory=dict)
+
+    def rows(self, metric: str) -> dict[str, dict[str, float]]:
+        return {
+            f"{name}, {steps} steps": scores.summary()[metric]
+            for name, by_steps in self.sets.items()
+            for steps, scores in by_steps.items()
+        }
+
+    def metrics(self) -> list[str]:
+        scores = next(iter(next(iter(self.sets.values())).values()))
+        return list(next(iter(scores.songs.values())))
+
+    def document(self) -> dict[str, Any]:
+        """JSON; a figure that does not exist, as of a stem that never sounds, is null."""
+        sets = {
+            name: {
+                "songs": len(next(iter(by_steps.values())).songs),
+                "minutes": round(self.minutes[name], 1),
+                "steps": {str(steps): scores.summary() for steps, scores in by_steps.items()},
+                "by_song": {str(steps): scores.by_song() for steps, scores in by_steps.items()},
+            }
+            for name, by_steps in self.sets.items()
+        }
+        titles = {key: METRICS[key].title for key in self.metrics()}
+        head = {"model": self.model, "weights_sha256": self.weights_sha256, **self.settings, "metrics": titles}
+        return {**head, "sets": finite(sets)}
+
+
+def finite(value: Any) -> Any:
+    """NaN, which JSON does not know, becomes null; figures get three decimals."""
+    if isinstance(value, dict):
+        return {key: finite(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return round(value, 3) if math.isfinite(value) else None
+    return value
+
+
+def evaluate(arguments: Arguments) -> Report:
+    """Raises what the catalogue and the data sets raise."""
+    from training.separate import local_model
+
+    model = local_model(arguments.model)
+    separators = {str(steps): model.separator(steps, arguments.seed, arguments.rate_hz) for steps in arguments.steps}
+    settings = {"rate_hz": arguments.rate_hz, "seed": arguments.seed, "seconds_of_each_song": arguments.seconds}
+    report = Report(model.card.name, model.card.weights_sha256, settings)
+    for folder, name in zip(arguments.data, set_names(arguments.data), strict=True):
+        pool = StemPool(folder, model.card.stems, arguments.rate_hz, arguments.limit)
+        songs = progress.track(
+            songs_of(pool, arguments.seconds), name, len(pool.tracks), console=Console(stderr=True), transient=True
+        )
+        found = score_set(separators, songs, model.card.stems, arguments.metrics, arguments.rate_hz)
+        report.sets[name] = {int(steps): scores for steps, scores in found.items()}
+        lengths = [stems_SCN.shape[-1] / arguments.rate_hz for _, stems_SCN in songs_of(pool, arguments.seconds)]
+        report.minutes[name] = sum(lengths) / 60
+    if arguments.plots:
+        draw(arguments, report, separators, model.card.stems)
+    return report
+
+
+def set_names(folders: Sequence[Path]) -> list[str]:
+    """The folders' last names, or their whole paths where those are not unique."""
+    short = [folder.resolve().name for folder in folders]
+    return short if len(set(short)) == len(short) else [str(folder) for folder in folders]
+
+
+def draw(
+    arguments: Arguments, report: Report, separators: Mapping[str, Callable[[Audio], Audio]], stems: Sequence[str]
+) -> None:
+    """Writes `by-song-METRIC.png` and `spectrograms-SONG.png`."""
+    from training.plots import distributions, song_spectrograms
+
+    assert arguments.plots is not None
+    arguments.plots.mkdir(parents=True, exist_ok=True)
+    for metric in report.metrics():
+        by_row = {
+            f"{name}, {steps} steps": [values[metric] for values in scores.by_song().values()]
+            for name, by_steps in report.sets.items()
+            for steps, scores in by_steps.items()
+        }
+        distributions(by_row, stems, METRICS[metric].title, arguments.plots / f"by-song-{metric}.png")
+    pool = StemPool(arguments.data[0], stems, arguments.rate_hz, arguments.limit)
+    song_spectrograms(pool, separators, arguments.plot_song, arguments.plots, seconds=arguments.seconds or 12.0)
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:
@@ -89,17 +163,17 @@ def table(rows: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def main(arguments: Arguments) -> None:
-    from training.separate import local_separator
-
-    rows: dict[str, dict[str, float]] = {}
-    for folder in arguments.data:
-        for steps in arguments.steps:
-            names, separate = local_separator(arguments.model, steps)
-            rows[f"{folder.name}, {steps} steps"] = evaluate_folder(separate, folder, names, arguments.limit)
-    print(f"SI-SDR improvement in dB, {arguments.model}, silent targets left out")
-    print(table(rows))
+    try:
+        report = evaluate(arguments)
+    except StemlineError as error:
+        raise SystemExit(str(error)) from error
+    except ImportError as error:
+        raise SystemExit(f"{error}: pip install -e '.[eval]'") from error
+    for metric in report.metrics():
+        print(f"{METRICS[metric].title}; {report.model}")
+        print(table(report.rows(metric)), end="\n\n")
     if arguments.json:
-        arguments.json.write_text(json.dumps(rows, indent=1))
+        arguments.json.write_text(json.dumps(report.document(), indent=1) + "\n")
 
 
 if __name__ == "__main__":
