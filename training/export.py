@@ -1,81 +1,147 @@
-"""From finished runs to what the server loads: safetensors, card and checksum.
+"""From finished runs to the files of a release: safetensors (in shards if asked for), card and checksums.
 
-python -m training.export --separator runs/separator --refiner runs/consistency --out released/stemline-small
+    python -m training.export --separator runs/separator --refiner runs/consistency --out released/stemline-small \\
+      --data rendered/train --sweep sweep.json --shard-mb 16
+
+The card's figures come from the evaluator: export, `training.evaluate --model released/stemline-small --json
+figures.json`, and the same export again with `--quality figures.json`. Figures of other weights are refused.
 """
 
-import hashlib
 import json
-from dataclasses import asdict, dataclass
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tyro
-from safetensors.torch import save_file
+from safetensors.torch import load_file
+from torch import nn
 
-from pyserver.models.band_split import BandSplitModel
-from pyserver.models.card import ModelCard, RefinerSettings
-from training.experiments.stemline_small import MODEL, STEMS, load_model
+from pyserver.errors import StemlineError
+from pyserver.models import catalogue, registry
+from pyserver.models.card import ModelCard
+from training.cards import (
+    BadInput,
+    RunFacts,
+    quality_of,
+    read_manifest,
+    read_sweep,
+    refiner_settings,
+    training_text,
+    window_settings,
+)
+from training.shards import MIB, write_shards
 
-WEIGHTS = "model.safetensors"
+CHECKSUMS = "SHA256SUMS"
+FINISHED = ("best.safetensors", "trained.safetensors", "average.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
     separator: Path
     """Run of the separator."""
-    refiner: Path
-    """Run of the distilled refiner."""
+    refiner: Path | None = None
+    """Run of the refiner that goes with it: consistency, diffusion or control. Without: a separator alone."""
     out: Path
-    sigma_max: float = 0.03
-    """The refiner's starting level, chosen on validation data."""
+    """Folder of the model; what is there is replaced when all is written."""
+    name: str = "stemline-small"
+    title: str = "Stemline small: bass, drums, guitar, piano, other"
+    shard_mb: float | None = None
+    """No file of weights is larger than this many MiB."""
+    sigma_max: float | None = None
+    """The refiner's starting level for one step, chosen on validation data."""
+    sweep: Path | None = None
+    """JSON of `training.sweep`: the best levels of every number of steps, instead of `--sigma-max`."""
+    default_steps: int | None = None
+    """Refiner steps where the user does not say; default: 1 if it was swept, else the fewest that were."""
+    runs: tuple[Path, ...] = ()
+    """Further runs whose steps the card states, as the diffusion that a consistency model was distilled from."""
+    data: tuple[Path, ...] = ()
+    """Rendered splits with a `manifest.json`: their hours, sources and licences go into the card."""
     training_data: str = ""
-    quality: Path | None = None
+    """What else there is to say about the data."""
+    licence: str = "GPL-3.0-or-later"
+    quality: tuple[Path, ...] = ()
     """JSON that `training.evaluate --json` wrote."""
+    notes: str = ""
 
 
-def card_of_small(arguments: Arguments, sha256: str) -> ModelCard:
-    """Windows are long enough that the network's reach fits into the margins."""
-    quality: dict[str, Any] = json.loads(arguments.quality.read_text()) if arguments.quality else {}
+def load_part(module: nn.Module, run: Path) -> None:
+    """The best weights by validation, where there are such, else the last saved. Raises BadInput."""
+    for name in FINISHED:
+        if (run / name).is_file():
+            module.load_state_dict(load_file(run / name))
+            return
+    raise BadInput(f"{run} holds no weights of a run: none of {', '.join(FINISHED)}", folder=run)
+
+
+def export(arguments: Arguments) -> catalogue.InstalledModel:
+    """Writes the model and gives it back as the catalogue reads it. Raises BadInput, ShardTooSmall."""
+    facts = RunFacts.read(arguments.separator)
+    refiner = RunFacts.read(arguments.refiner) if arguments.refiner else None
+    if refiner is not None and (refiner.architecture, refiner.stems) != (facts.architecture, facts.stems):
+        raise BadInput(f"{refiner.folder} is a refiner of another model than {facts.folder}")
+    network = network_of(facts, refiner)
+    model = registry.build(facts.architecture, network)
+    load_part(model.get_submodule("separator"), facts.folder)
+    if refiner is not None:
+        load_part(model.get_submodule("refiner"), refiner.folder)
+    beside = arguments.out.with_name(f".{arguments.out.name}.partial")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(parents=True)
+    try:
+        limit = None if arguments.shard_mb is None else int(arguments.shard_mb * MIB)
+        names = write_shards(model.state_dict(), beside, limit)
+        card = card_of(arguments, facts, refiner, {name: catalogue.sha256_of(beside / name) for name in names})
+        (beside / catalogue.CARD_FILE).write_text(card.to_json(), encoding="utf-8")
+        sums = {**card.sha256, catalogue.CARD_FILE: catalogue.sha256_of(beside / catalogue.CARD_FILE)}
+        (beside / CHECKSUMS).write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
+        shutil.rmtree(arguments.out, ignore_errors=True)
+        beside.rename(arguments.out)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return catalogue.load_installed(arguments.out)
+
+
+def network_of(facts: RunFacts, refiner: RunFacts | None) -> dict[str, Any]:
+    """Of a separator alone, without the refiner that its configuration may speak of."""
+    network = dict((refiner or facts).network)
+    return network if refiner is not None or "refiner" not in network else {**network, "refiner": None}
+
+
+def card_of(arguments: Arguments, facts: RunFacts, refiner: RunFacts | None, sha256: dict[str, str]) -> ModelCard:
+    levels = {1: arguments.sigma_max} if arguments.sigma_max is not None else {}
+    if arguments.sweep is not None:
+        levels = read_sweep(arguments.sweep)
+    runs = [facts, *(RunFacts.read(run) for run in arguments.runs), *([refiner] if refiner else [])]
+    text = training_text([read_manifest(path) for path in arguments.data], runs)
+    documents: list[dict[str, Any]] = [json.loads(path.read_text()) for path in arguments.quality]
     return ModelCard(
-        name="stemline-small",
-        title="Stemline small: bass, drums, guitar, piano, other",
-        architecture="band_split",
-        config=asdict(MODEL),
-        stems=STEMS,
-        sample_rate_hz=44100,
-        channels=2,
-        window_samples=441000,
-        margin_samples=44100,
-        fade_samples=11025,
-        live_window_samples=132300,
-        live_lookahead_samples=11025,
-        reference_rms=1.0,
-        complete=True,
-        refiner=RefinerSettings(
-            kind="consistency",
-            default_steps=1,
-            sigma_max={1: arguments.sigma_max},
-            sigma_min=MODEL.sigma_min,
-            rho=9.0,
-        ),
-        licence="GPL-3.0-or-later",
-        weights=(WEIGHTS,),
-        sha256={WEIGHTS: sha256},
-        training_data=arguments.training_data,
-        quality=quality,
+        name=arguments.name,
+        title=arguments.title,
+        architecture=facts.architecture,
+        config=network_of(facts, refiner),
+        stems=facts.stems,
+        sample_rate_hz=facts.sample_rate_hz,
+        channels=facts.channels,
+        **window_settings(facts.architecture),
+        refiner=refiner_settings(refiner, levels, arguments.default_steps) if refiner else None,
+        licence=arguments.licence,
+        weights=tuple(sha256),
+        sha256=sha256,
+        training_data=" ".join(filter(None, [arguments.training_data, text])),
+        quality=quality_of(documents, "+".join(sha256.values())),
+        notes=arguments.notes,
     )
 
 
 def main(arguments: Arguments) -> None:
-    model = BandSplitModel(MODEL)
-    load_model(arguments.separator, "separator", model)
-    load_model(arguments.refiner, "refiner", model)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    weights = arguments.out / WEIGHTS
-    save_file({key: value.contiguous() for key, value in model.state_dict().items()}, weights)
-    card = card_of_small(arguments, hashlib.sha256(weights.read_bytes()).hexdigest())
-    (arguments.out / "card.json").write_text(card.to_json(), encoding="utf-8")
-    print(f"{weights}: {weights.stat().st_size / 2**20:.1f} MiB")
+    try:
+        model = export(arguments)
+    except StemlineError as error:
+        raise SystemExit(str(error)) from error
+    for path in model.weight_paths:
+        print(f"{path}: {path.stat().st_size / MIB:.2f} MiB")
 
 
 if __name__ == "__main__":

@@ -92,8 +92,15 @@ def spectrogram_grid(
         ):
             axes: Axes = grid[row][column]
             frequency, time, level = spectrogram_db(audio_CN, rate_hz)
-            image = axes.pcolormesh(time, frequency / 1000, level, vmin=top - _RANGE_DB, vmax=top, cmap="magma",
-                                    rasterized=True)  # fmt: skip
+            image = axes.imshow(
+                level,
+                extent=(0, time[-1], 0, frequency[-1] / 1000),
+                origin="lower",
+                aspect="auto",
+                vmin=top - _RANGE_DB,
+                vmax=top,
+                cmap="magma",
+            )
             if row == 0:
                 axes.set_title(label, fontsize=9)
             if column == 0:
