@@ -136,7 +136,7 @@ def set_names(folders: Sequence[Path]) -> list[str]:
 def draw(
     arguments: Arguments, report: Report, separators: Mapping[str, Callable[[Audio], Audio]], stems: Sequence[str]
 ) -> None:
-    """Writes `by-song-METRIC.png` and `spectrograms-SONG.png`."""
+    """Writes `by-song-METRIC.png` and `spectrograms.png`."""
     from training.plots import distributions, song_spectrograms
 
     assert arguments.plots is not None
@@ -149,7 +149,8 @@ def draw(
         }
         distributions(by_row, stems, METRICS[metric].title, arguments.plots / f"by-song-{metric}.png")
     pool = StemPool(arguments.data[0], stems, arguments.rate_hz, arguments.limit)
-    song_spectrograms(pool, separators, arguments.plot_song, arguments.plots, seconds=arguments.seconds or 12.0)
+    path = arguments.plots / "spectrograms.png"
+    song_spectrograms(pool, separators, arguments.plot_song, path, arguments.seconds or 12.0)
 
 
 def table(rows: Mapping[str, Mapping[str, float]]) -> str:

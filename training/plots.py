@@ -13,6 +13,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 from scipy.signal import stft
 
 from pyserver.errors import StemlineError
@@ -20,7 +21,7 @@ from training.data.pool import StemPool
 from training.metrics import is_silent
 from training.scores import Audio, songs_of
 
-_DPI = 130
+_DPI = 110
 _RANGE_DB = 80.0
 _TOP_HZ = 12000
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777")
@@ -36,8 +37,12 @@ class NoSuchSong(StemlineError):
 
 
 def save(figure: Figure, path: Path) -> None:
+    """PNGs in 128 colours, a third of the size: these pictures lie in repositories."""
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=_DPI)
+    if path.suffix == ".png":
+        with Image.open(path) as picture:
+            picture.convert("RGB").quantize(128).save(path, optimize=True)
     print(path)
 
 
@@ -118,21 +123,19 @@ def song_spectrograms(
     pool: StemPool,
     separators: Mapping[str, Callable[[Audio], Audio]],
     song: str,
-    folder: Path,
+    path: Path,
     seconds: float = 12.0,
-) -> Path:
-    """`spectrograms-SONG.png`: mixture, truth, and what each separator (keyed by its refiner steps) makes of it.
+) -> None:
+    """Mixture, truth, and what each separator (keyed by its refiner steps) makes of the middle of a song.
 
-    Without a song's name, the one whose stems sound most. Raises NoSuchSong.
+    Without a song's name, of the one whose stems sound most. Raises NoSuchSong.
     """
     name, stems_SCN = chosen_song(pool, song, seconds)
     columns: dict[str, Audio] = {"truth": stems_SCN}
     for steps, separate in separators.items():
         label = "separator" if int(steps) == 0 else f"refined, {steps} step{'s' if int(steps) > 1 else ''}"
         columns[label] = separate(stems_SCN.sum(0))
-    path = folder / f"spectrograms-{name.replace('/', '-')}.png"
     spectrogram_grid(columns, stems_SCN.sum(0), pool.stems, pool.rate_hz, name, path)
-    return path
 
 
 def chosen_song(pool: StemPool, song: str, seconds: float) -> tuple[str, Audio]:
@@ -167,24 +170,33 @@ def sweep_curves(points: Mapping[int, Mapping[float, float]], separator: float, 
 
 
 def loss_curves(runs: Mapping[str, Path], path: Path) -> None:
-    """Loss (left) and validation (right) of each run over its steps, from the `metrics.jsonl` that training writes."""
-    figure = Figure(figsize=(4.2 * len(runs), 3.4), layout="constrained")
+    """Loss (left axis) and validation (right) of each run over its steps, out of the `metrics.jsonl` in its folder."""
+    figure = Figure(figsize=(4.4 * len(runs), 3.4), layout="constrained")
     for axes, (title, folder) in zip(figure.subplots(1, len(runs), squeeze=False)[0], runs.items(), strict=True):
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         loss = {row["step"]: row["loss"] for row in rows if "loss" in row}
-        validation = {row["step"]: row["validation"] for row in rows if row.get("validation")}
-        axes.plot(list(loss), list(loss.values()), color=_COLOURS[0], linewidth=1)
+        marker = "-" if len(loss) > 10 else ".-"
+        axes.plot(list(loss), list(loss.values()), marker, color=_COLOURS[0], linewidth=1)
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("step")
         axes.set_ylabel("training loss", color=_COLOURS[0])
         axes.grid(alpha=0.3)
-        if validation:
+        curves = _validation_curves(rows)
+        if curves:
             other = axes.twinx()
-            for key in sorted({key for row in validation.values() for key in row}):
-                if key == "mean" or key.startswith(("sigma", "separator")):
-                    points = {step: row[key] for step, row in validation.items() if key in row}
-                    other.plot(list(points), list(points.values()), ".-", linewidth=1, label=key,
-                               color=_COLOURS[1 + len(other.lines) % (len(_COLOURS) - 1)])  # fmt: skip
-            other.set_ylabel("validation, SI-SDR improvement, dB")
+            for number, (key, points) in enumerate(curves.items(), start=1):
+                colour = _COLOURS[number % len(_COLOURS)]
+                other.plot(list(points), list(points.values()), ".-", linewidth=1, color=colour, label=key)
+            other.set_ylabel("validation, SI-SDR improvement, dB", fontsize=8)
             other.legend(fontsize=7)
     save(figure, path)
+
+
+def _validation_curves(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, float]]:
+    """Means by step: of a separator one curve, of a refiner one for each sampler and one for its separator."""
+    curves: dict[str, dict[int, float]] = {}
+    for row in rows:
+        for key, value in (row.get("validation") or {}).items():
+            if key in ("mean", "separator", "control") or key.startswith("sigma"):
+                curves.setdefault(key, {})[row["step"]] = value
+    return curves
