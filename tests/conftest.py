@@ -81,3 +81,11 @@ def tiny_models(tiny_model_dir: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("STEMLINE_MODELS", str(tiny_model_dir))
     monkeypatch.setenv("STEMLINE_HOME", str(tmp_path / "home"))
     return tiny_model_dir
+
+
+@pytest.fixture(scope="session")
+def mini_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Freshly rendered songs: `train` and `val` in our own layout."""
+    from mini_songs import write_mini_set
+
+    return write_mini_set(tmp_path_factory.mktemp("songs"))

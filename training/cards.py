@@ -80,12 +80,18 @@ def window_settings(architecture: str) -> dict[str, Any]:
 
 
 def refiner_settings(refiner: RunFacts, sigma_max: Mapping[int, float], default_steps: int | None) -> RefinerSettings:
-    """The sampler that belongs to a stage. A control (`Det x2`) takes one step from no noise worth the name."""
+    """The sampler that belongs to a stage. A control (`Det x2`) takes one step from no noise worth the name.
+
+    Raises BadInput for the published networks' controls: they are trained without preconditioning, which no sampler
+    of the server does.
+    """
     if refiner.architecture == "band_split":
         sigma_min, rho = float(refiner.network["sigma_min"]), 9.0
         published: Mapping[int, float] = {1: 0.03}
         corrections, churn, steps = 1, 0.0, 1
     else:
+        if refiner.stage == "control":
+            raise BadInput(f"{refiner.folder} is a control of a published network: only its own validation can run it")
         facts = next(facts for facts in BACKBONES.values() if facts.architecture == refiner.architecture)
         known = facts.refiners["diffusion" if refiner.stage == "diffusion" else "cd"]
         sigma_min, rho, published = known.sigma_min, known.rho, known.sigma_max

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from pyserver.diffusion.samplers import Denoiser
-from pyserver.diffusion.scalings import ScalingsFunction, precondition
+from pyserver.diffusion.scalings import Scalings, ScalingsFunction, precondition
 from pyserver.models.dicose import DicoseBSRoformer, DicoseUNet
 from pyserver.models.interface import ModelHasNoRefiner
 from training.dicose_objectives import (
@@ -92,7 +92,31 @@ def consistency_stage(model: DicoseModel, recipe: DicoseRecipe, validate: Valida
     def loss(stems_BSCL: Tensor, generator: torch.Generator) -> Tensor:
         return objective(refiners, refiner_example(model, stems_BSCL, recipe.clean_chance, generator), generator)
 
-    return Stage(trained=refiner, loss=loss, validate=validate), average
+    # as published, the student is what is scored and served, not the average
+    return Stage(trained=refiner, loss=loss, validate=validate, uses_average=False), average
+
+
+def control_stage(model: DicoseModel, recipe: DicoseRecipe, validate: Validation) -> tuple[Stage, nn.Module]:
+    """`Det x2` (v1, table 1): the refiner's network corrects the separator's stem, with the separator's own loss.
+
+    It always starts from the estimate: without noise, a clean stem would teach it to do nothing.
+    """
+    refiner, error = _refiner(model), recipe.error.function()
+    model.separator.requires_grad_(False).eval()
+
+    def loss(stems_BSCL: Tensor, generator: torch.Generator) -> Tensor:
+        example = refiner_example(model, stems_BSCL, 0.0, generator)
+        unused = example.start.new_ones(len(example.start))
+        corrected = example.denoiser(refiner, plain_scalings)(example.start, unused)
+        return error(corrected, example.clean).mean()
+
+    return Stage(trained=refiner, loss=loss, validate=validate), copy.deepcopy(refiner)
+
+
+def plain_scalings(sigma_B: Tensor, sigma_data: float, sigma_min: float) -> Scalings:
+    """No preconditioning: the output is the network's own, as a separator's; the noise level it is told is 0."""
+    zero, one = torch.zeros_like(sigma_B), torch.ones_like(sigma_B)
+    return Scalings(skip=zero, out=one, inp=one, noise=zero)
 
 
 def refiner_example(

@@ -30,10 +30,10 @@ from training.cards import (
     training_text,
     window_settings,
 )
+from training.runs import RunMismatch, finished_weights
 from training.shards import MIB, write_shards
 
 CHECKSUMS = "SHA256SUMS"
-FINISHED = ("best.safetensors", "trained.safetensors", "average.safetensors")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,11 +68,10 @@ class Arguments:
 
 def load_part(module: nn.Module, run: Path) -> None:
     """The best weights by validation, where there are such, else the last saved. Raises BadInput."""
-    for name in FINISHED:
-        if (run / name).is_file():
-            module.load_state_dict(load_file(run / name))
-            return
-    raise BadInput(f"{run} holds no weights of a run: none of {', '.join(FINISHED)}", folder=run)
+    try:
+        module.load_state_dict(load_file(finished_weights(run)))
+    except RunMismatch as error:
+        raise BadInput(str(error), folder=run) from error
 
 
 def export(arguments: Arguments) -> catalogue.InstalledModel:

@@ -104,7 +104,7 @@ def refiner_batch(
 
 def noise_spectrum(like_BSCFT: Tensor, spec: StftSpec, length: int, generator: torch.Generator) -> Tensor:
     """Spectrum of white noise of unit variance."""
-    return stft(torch.randn((*like_BSCFT.shape[:3], length), generator=generator), spec).to(like_BSCFT.device)
+    return stft(torch.randn((*like_BSCFT.shape[:3], length), generator=generator).to(like_BSCFT.device), spec)
 
 
 def stem_error(estimate: Tensor, target: Tensor, n_fft: int) -> Tensor:
@@ -124,12 +124,30 @@ def diffusion_loss(
     """
     spec = model.config.stft
     sigma = (config.sigma_log_mean + config.sigma_log_std * torch.randn(len(batch.clean), generator=generator)).exp()
+    sigma = sigma.to(batch.clean.device)
     noisy = batch.start + per_item(sigma, batch.start) * noise_spectrum(batch.start, spec, length, generator)
     denoised = model.denoise_spectrum(noisy, sigma, batch.features, edm_scalings)
-    error_BS = stem_error(denoised, batch.clean, spec.n_fft)
-    sounds = stem_error(torch.zeros_like(batch.clean), batch.clean, spec.n_fft) > config.silent_below
+    return _log_error(denoised, batch, spec.n_fft, config)
+
+
+def control_loss(model: BandSplitModel, batch: RefinerBatch, config: RefinerLossConfig) -> Tensor:
+    """The control `Det x2`: the refiner's network corrects the separator's stems, and there is no noise at all.
+
+    At sigma_min, which the network is told as ever; the loss is `diffusion_loss`'s.
+    """
+    sigma = torch.full((len(batch.clean),), model.config.sigma_min, device=batch.clean.device)
+    corrected = model.denoise_spectrum(batch.start, sigma, batch.features, edm_scalings)
+    return _log_error(corrected, batch, model.config.n_fft, config)
+
+
+def _log_error(estimate: Tensor, batch: RefinerBatch, n_fft: int, config: RefinerLossConfig) -> Tensor:
+    error_BS = stem_error(estimate, batch.clean, n_fft)
+    sounds = stem_error(torch.zeros_like(batch.clean), batch.clean, n_fft) > config.silent_below
     ratio = (error_BS + config.error_floor) / (batch.separator_error + config.error_floor)
     return torch.where(sounds, ratio.log(), error_BS - batch.separator_error).mean()
+
+
+MEAN_HEUN_STEPS = 2
 
 
 def consistency_loss(
@@ -144,8 +162,8 @@ def consistency_loss(
 ) -> Tensor:
     """Consistency distillation (paper eqs. 5-7) with one to three Heun steps of the teacher, plus the DSM term."""
     spec, items = student.config.stft, len(batch.clean)
-    jump = int(torch.randint(1, 4, (), generator=generator))
-    index = torch.randint(0, len(grid) - jump, (items,), generator=generator)
+    jump = int(torch.randint(1, 2 * MEAN_HEUN_STEPS, (), generator=generator))
+    index = torch.randint(0, len(grid) - jump, (items,), generator=generator).to(grid.device)
     noisy = batch.start + per_item(grid[index], batch.start) * noise_spectrum(batch.start, spec, length, generator)
     with torch.no_grad():
         earlier = noisy

@@ -13,20 +13,29 @@ ADAMW_BESIDE_MUON = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimiserConfig:
-    """Learning rate rises over `warmup_steps`, stays, and falls linearly over the last `decay_steps`."""
+    """Learning rate rises over `warmup_steps`, stays, and falls linearly over the last `decay_steps`.
+
+    `betas` None are the optimiser's own. `clip_norm` 0: gradients are not clipped. `ema_decay` 0: the average is the
+    weights themselves; one that does not `ema_warms_up` decays by that much from the first step on.
+    """
 
     name: str = "adamw"
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
+    betas: tuple[float, float] | None = None
     warmup_steps: int = 100
     decay_steps: int = 1000
     clip_norm: float = 5.0
     ema_decay: float = 0.999
+    ema_warms_up: bool = True
 
     def rate_at(self, step: int, total_steps: int) -> float:
         rise = min(1.0, (step + 1) / max(1, self.warmup_steps))
         fall = min(1.0, (total_steps - step) / max(1, self.decay_steps))
         return self.learning_rate * rise * max(0.0, fall)
+
+    def ema_decay_at(self, step: int) -> float:
+        return min(self.ema_decay, (step + 1) / (step + 10)) if self.ema_warms_up else self.ema_decay
 
 
 class Optimiser:
@@ -69,7 +78,8 @@ def build_optimiser(trained: nn.Module, config: OptimiserConfig) -> Optimiser:
     """`muon` is Muon (Jordan et al. 2024) for the matrices of linear layers, and AdamW for everything else."""
 
     def over(weights: list[Tensor], name: str) -> torch.optim.Optimizer:
-        return _OF_TORCH[name](weights, lr=config.learning_rate, weight_decay=config.weight_decay)
+        betas = {} if config.betas is None or name == "muon" else {"betas": config.betas}
+        return _OF_TORCH[name](weights, lr=config.learning_rate, weight_decay=config.weight_decay, **betas)
 
     wanted: list[Tensor] = [weight for weight in trained.parameters() if weight.requires_grad]
     if config.name != "muon":

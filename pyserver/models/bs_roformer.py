@@ -243,7 +243,8 @@ def pack_spectrum(x_BCFTV: Tensor) -> Tensor:
 def apply_masks(spectrum_BCFT: Tensor, masks_BSTN: Tensor) -> Tensor:
     """Complex (B, S, C, F, T): the spectrum times every stem's mask (B, S, T, F·C·V), without the DC bin."""
     batch, channels, bins, frames = spectrum_BCFT.shape
-    masks = masks_BSTN.reshape(batch, -1, frames, bins, channels, 2).permute(0, 1, 4, 3, 2, 5).contiguous()
+    masks = masks_BSTN.reshape(batch, -1, frames, bins, channels, 2).permute(0, 1, 4, 3, 2, 5)
+    masks = masks.to(spectrum_BCFT.real.dtype).contiguous()  # heads may compute in half precision, spectra do not
     masked = spectrum_BCFT[:, None] * torch.view_as_complex(masks)
     return torch.cat([torch.zeros_like(masked[..., :1, :]), masked[..., 1:, :]], dim=-2)
 

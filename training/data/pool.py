@@ -23,13 +23,23 @@ from training.data.decoded import Int16, decoded
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropConfig:
-    """`remix` is the chance that a crop's stems come from unrelated songs, `repitch` that such a stem is resampled."""
+    """`remix` is the chance that a crop's stems come from unrelated songs, `repitch` that such a stem is resampled.
+
+    `mixup` are the chances of a second, a third, ... cut of the same class in a remixed stem, which is then their mean,
+    each at 0.5 to 1.5 of its level.
+    """
 
     samples: int
     remix: float = 0.5
     repitch: float = 0.2
     repitch_range: float = 0.2
     min_active_stems: int = 2
+    channels: int = 2
+    mixup: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.channels not in (1, 2):
+            raise ValueError(f"crops are mono or stereo, not of {self.channels} channels")
 
 
 class StemPool:
@@ -91,27 +101,48 @@ def draw_crop(pool: StemPool, config: CropConfig, rng: np.random.Generator) -> n
             out[:, : crop.shape[1]] = crop
         else:
             for stem in range(len(pool.stems)):
-                track = pool.tracks[rng.integers(len(pool.tracks))]
-                if rng.random() < config.repitch:
-                    ratio = float(np.exp(rng.uniform(-1, 1) * config.repitch_range))
-                    crop = _repitched(track, stem, config.samples, ratio, rng)
-                else:
-                    crop = _cut(track, stem, _start(track, config.samples, rng), config.samples)
+                crop = _stem_of_any_song(pool, stem, config, rng)
                 out[stem, : len(crop)] = crop[: config.samples]
+                if config.mixup:
+                    out[stem] = _mixed_up(out[stem], pool, stem, config, rng)
         if np.count_nonzero(np.abs(out).max(axis=(1, 2)) > 1e-3) >= config.min_active_stems:
             break
-    return out.transpose(0, 2, 1)
+    stems_SCL = out.transpose(0, 2, 1)
+    return stems_SCL.mean(1, keepdims=True) if config.channels == 1 else stems_SCL
 
 
-def draw_batch(pool: StemPool, config: CropConfig, size: int, seed: int, step: int) -> npt.NDArray[np.float32]:
-    """(B, S, C, L), a function of (seed, step) and the songs in the pool."""
-    return np.stack([draw_crop(pool, config, np.random.default_rng((seed, step, item))) for item in range(size)])
+def _stem_of_any_song(
+    pool: StemPool, stem: int, config: CropConfig, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    track = pool.tracks[rng.integers(len(pool.tracks))]
+    if rng.random() < config.repitch:
+        ratio = float(np.exp(rng.uniform(-1, 1) * config.repitch_range))
+        return _repitched(track, stem, config.samples, ratio, rng)
+    return _cut(track, stem, _start(track, config.samples, rng), config.samples)
+
+
+def _mixed_up(
+    first: npt.NDArray[np.float32], pool: StemPool, stem: int, config: CropConfig, rng: np.random.Generator
+) -> npt.NDArray[np.float32]:
+    total, cuts = first * np.float32(rng.uniform(0.5, 1.5)), 1
+    for chance in config.mixup:
+        if rng.random() < chance:
+            crop = _stem_of_any_song(pool, stem, config, rng)
+            total[: len(crop)] += crop[: config.samples] * np.float32(rng.uniform(0.5, 1.5))
+            cuts += 1
+    return total / np.float32(cuts)
+
+
+def draw_batch(pool: StemPool, config: CropConfig, items: int | range, seed: int, step: int) -> npt.NDArray[np.float32]:
+    """(B, S, C, L), a function of (seed, step) and the pool's songs: the first `items`, or those of a range."""
+    chosen = range(items) if isinstance(items, int) else items
+    return np.stack([draw_crop(pool, config, np.random.default_rng((seed, step, item))) for item in chosen])
 
 
 def batches(
-    pool: StemPool, config: CropConfig, size: int, seed: int, first_step: int, refresh_every: int = 200
+    pool: StemPool, config: CropConfig, items: int | range, seed: int, first_step: int, refresh_every: int = 200
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Batches from `first_step` on, drawn one ahead in a thread of their own."""
+    """Batches from `first_step` on, drawn two ahead in a thread of their own."""
     queue: Queue[npt.NDArray[np.float32] | Exception] = Queue(maxsize=2)
 
     def fill() -> None:
@@ -120,7 +151,7 @@ def batches(
             while True:
                 if refresh_every and step % refresh_every == 0:
                     pool.refresh()
-                queue.put(draw_batch(pool, config, size, seed, step))
+                queue.put(draw_batch(pool, config, items, seed, step))
                 step += 1
         except Exception as error:  # a song that cannot be read ends the run, it does not leave it waiting
             queue.put(error)

@@ -1,35 +1,17 @@
-"""The shipped model's three stages: separator, diffusion refiner, consistency distillation.
+"""The shipped model's stages: separator, diffusion refiner, consistency distillation, and the control.
 
-Each function gives a complete `TrainConfig`; `build_stage` joins it with networks and losses.
+Each function gives the complete settings of a run; `experiments.EXPERIMENTS` joins them with network and losses.
 """
 
-import copy
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import replace
 
-import numpy as np
-import numpy.typing as npt
-import torch
-from safetensors.torch import load_file
-from torch import Tensor, nn
-
-from pyserver.diffusion.scalings import consistency_scalings
-from pyserver.diffusion.schedules import distillation_grid
-from pyserver.models.band_split import BandSplitConfig, BandSplitModel
-from pyserver.models.interface import Features
-from pyserver.models.stft import istft, stft
-from training.data.augment import AugmentConfig, augment, normalise
+from pyserver.models.band_split import BandSplitConfig
+from training.compute import control_steps
+from training.data.augment import AugmentConfig
 from training.data.pool import CropConfig
-from training.evaluate import evaluate_folder
-from training.loop import Stage, TrainConfig
-from training.objectives import (
-    RefinerLossConfig,
-    SnrLossConfig,
-    consistency_loss,
-    diffusion_loss,
-    refiner_batch,
-    separator_loss,
-)
+from training.loop import TrainConfig
+from training.objectives import MEAN_HEUN_STEPS, RefinerLossConfig
 from training.optimisers import OptimiserConfig
 
 STEMS = ("bass", "drums", "guitar", "piano", "other")
@@ -88,127 +70,20 @@ def consistency() -> TrainConfig:
     )
 
 
+def control() -> TrainConfig:
+    """`Det x2`: as the diffusion refiner, without noise, for as long as it and its distillation together."""
+    refiner = diffusion()
+    return replace(
+        refiner,
+        stage="control",
+        steps=control_steps(refiner, consistency(), MEAN_HEUN_STEPS),
+    )
+
+
 EXPERIMENTS: dict[str, Callable[[], TrainConfig]] = {
     "stemline_small_separator": separator,
     "stemline_small_separator_finish": separator_finish,
     "stemline_small_diffusion": diffusion,
     "stemline_small_consistency": consistency,
-}
-
-
-def _spectra(model: BandSplitModel, config: TrainConfig, batch_BSCL: Tensor, generator: torch.Generator) -> Tensor:
-    spectra = augment(stft(batch_BSCL, model.config.stft), config.augment, generator)
-    return normalise(spectra, model.config.n_fft)
-
-
-def _separates(
-    model: BandSplitModel, refine: Callable[[Tensor, Features], Tensor] | None = None
-) -> Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]:
-    """A whole song at once, for validation; what is served goes through the pipeline's windows instead."""
-
-    def separate(mixture_CN: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        mixture = torch.from_numpy(mixture_CN)[None]
-        level = mixture.square().mean().sqrt() + 1e-9
-        with torch.inference_mode():
-            spectrum = stft(mixture / level, model.config.stft)
-            shares, trunk = model.separate_spectrum(spectrum)
-            stems = shares * spectrum[:, None]
-            if refine is not None:
-                stems = refine(stems, (spectrum, shares, trunk))
-            out: npt.NDArray[np.float32] = (istft(stems, model.config.stft, mixture.shape[-1])[0] * level).numpy()
-        return out
-
-    return separate
-
-
-def _refines(model: BandSplitModel, sigma: float) -> Callable[[Tensor, Features], Tensor]:
-    def refine(stems_BSCFT: Tensor, features: Features) -> Tensor:
-        spec = model.config.stft
-        length = (stems_BSCFT.shape[-1] - 1) * spec.hop_length
-        noise = torch.randn((*stems_BSCFT.shape[:3], length), generator=torch.Generator().manual_seed(0))
-        noisy = stft(istft(stems_BSCFT, spec, length) + sigma * noise, spec)
-        return model.denoise_spectrum(noisy, torch.tensor([sigma]), features, consistency_scalings)
-
-    return refine
-
-
-def load_model(run: Path | None, part: str, model: BandSplitModel) -> None:
-    """Puts a finished stage's average into `separator` or `refiner`."""
-    if run is not None:
-        getattr(model, part).load_state_dict(load_file(run / "average.safetensors"))
-
-
-def build_stage(
-    config: TrainConfig, validation: Path, separator_run: Path | None = None, refiner_run: Path | None = None
-) -> tuple[Stage, nn.Module]:
-    """The stage and the average that starts as its copy. The later stages want the runs they build upon."""
-    torch.manual_seed(config.seed)
-    model = BandSplitModel(MODEL)
-    load_model(separator_run, "separator", model)
-    load_model(refiner_run, "refiner", model)
-    return _BUILDERS[config.stage](config, model, validation)
-
-
-def _separator_stage(config: TrainConfig, model: BandSplitModel, validation: Path) -> tuple[Stage, nn.Module]:
-    average = copy.deepcopy(model.separator)
-
-    def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
-        stems = _spectra(model, config, batch, generator)
-        shares, _ = model.separate_spectrum(stems.sum(1))
-        return separator_loss(shares, stems, SnrLossConfig())
-
-    def validate(weights: nn.Module) -> dict[str, float]:
-        judged = copy.deepcopy(model)
-        judged.separator.load_state_dict(weights.state_dict())
-        return evaluate_folder(_separates(judged), validation, STEMS, limit=8)
-
-    return Stage(trained=model.separator, loss=loss, validate=validate), average
-
-
-def _refiner_validation(model: BandSplitModel, validation: Path) -> Callable[[nn.Module], dict[str, float]]:
-    def validate(weights: nn.Module) -> dict[str, float]:
-        judged = copy.deepcopy(model)
-        judged.refiner.load_state_dict(weights.state_dict())
-        figures = {"separator": evaluate_folder(_separates(judged), validation, STEMS, limit=6)["mean"]}
-        for sigma in (0.03, 0.1, 0.3):
-            scores = evaluate_folder(_separates(judged, _refines(judged, sigma)), validation, STEMS, limit=6)
-            figures[f"sigma {sigma}"] = scores["mean"]
-        return figures
-
-    return validate
-
-
-def _diffusion_stage(config: TrainConfig, model: BandSplitModel, validation: Path) -> tuple[Stage, nn.Module]:
-    average = copy.deepcopy(model.refiner)
-    model.separator.requires_grad_(False)
-
-    def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
-        stems = _spectra(model, config, batch, generator)
-        start = refiner_batch(model, stems, batch.shape[-1], REFINER, generator)
-        return diffusion_loss(model, start, batch.shape[-1], REFINER, generator)
-
-    return Stage(trained=model.refiner, loss=loss, validate=_refiner_validation(model, validation)), average
-
-
-def _consistency_stage(config: TrainConfig, model: BandSplitModel, validation: Path) -> tuple[Stage, nn.Module]:
-    model.separator.requires_grad_(False)
-    teacher, target = (copy.deepcopy(model).requires_grad_(False) for _ in range(2))
-    grid = distillation_grid(REFINER.grid_points, MODEL.sigma_min, REFINER.sigma_max, REFINER.rho)
-
-    def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
-        stems = _spectra(model, config, batch, generator)
-        start = refiner_batch(model, stems, batch.shape[-1], REFINER, generator)
-        return consistency_loss(model, target, teacher, start, grid, batch.shape[-1], REFINER, generator)
-
-    def follow(average: nn.Module) -> None:
-        target.refiner.load_state_dict(average.state_dict())
-
-    stage = Stage(trained=model.refiner, loss=loss, validate=_refiner_validation(model, validation), after_step=follow)
-    return stage, copy.deepcopy(model.refiner)
-
-
-_BUILDERS: dict[str, Callable[[TrainConfig, BandSplitModel, Path], tuple[Stage, nn.Module]]] = {
-    "separator": _separator_stage,
-    "diffusion": _diffusion_stage,
-    "consistency": _consistency_stage,
+    "stemline_small_control": control,
 }
