@@ -32,7 +32,7 @@ from training.objectives import (
 from training.validation import Audio, Separate, judging
 
 BLOCKS = (TimeMix, FrequencyMix)
-TRIED_SIGMAS = (0.03, 0.1, 0.3)
+TRIED_SIGMAS = (0.01, 0.03, 0.1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
