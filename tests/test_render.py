@@ -1,6 +1,8 @@
 """Promises of the renderer: the same track from the same seed, no stem in another, no test sound in training."""
 
 import hashlib
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from training.data.render import example_song, fonts, kits, mixing, songs
 from training.data.render.fluid import BLOCK, FluidSynth
 from training.data.render.pool import RenderConfig, render_split
 from training.data.render.score import Part, stem_of_program
-from training.data.render.songs import TEST, TRAIN, VALIDATION, split_of
-from training.data.render.track import render_track, write_track
+from training.data.render.songs import OwnSongs
+from training.data.render.splits import FOLDER, TEST, TRAIN, VALIDATION, hashed_split, split_of
+from training.data.render.track import SPLITS, render_track, write_track
+from training.data.render.voices import PALETTES, unbend
 
 RATE_HZ = 44100
 LEAK = 5e-4  # ramps and oscillators of a synthesizer that has played start from another phase; a ringing note is 0.1
@@ -60,6 +64,44 @@ def test_unseen_sounds_are_unseen() -> None:
     assert not {kit.name for kit in kits.kits_of("test-font")} & known
 
 
+def test_the_lists_of_songs_are_whole_and_say_what_the_hash_says() -> None:
+    lists = json.loads((FOLDER / "songs.json").read_text())
+    identities = [identity for listed in lists.values() for identity in listed]
+    assert len(identities) == len(set(identities)) > 400
+    for split, listed in lists.items():
+        assert {hashed_split(identity) for identity in listed} == {split}
+        assert {split_of(identity) for identity in listed} == {split}
+
+
+@needs_packages
+def test_every_installed_song_is_in_the_lists() -> None:
+    lists = json.loads((FOLDER / "songs.json").read_text())
+    listed = {identity for identities in lists.values() for identity in identities}
+    assert {song.identity for song in (*songs.all_songs(), *songs.all_families())} <= listed
+
+
+def test_the_lists_of_sounds_name_all_fonts_and_kits() -> None:
+    lists = json.loads((FOLDER / "sounds.json").read_text())
+    assert set(lists) == set(SPLITS)
+    for kind, every in (("fonts", fonts.FONTS), ("kits", kits.KITS)):
+        assert {name for split in lists.values() for name in split[kind]} == {sound.name for sound in every}
+        for split in ("train", "val", "test-song"):
+            assert not set(lists[split][kind]) & set(lists["test-font"][kind])
+    assert {split for split, sounds in lists.items() if "synthesizers" in sounds} == {
+        split for split, palette in PALETTES.items() if palette.synthesised
+    }
+
+
+def test_no_song_lies_on_both_sides_under_another_name(tmp_path: Path) -> None:
+    (tmp_path / "inner").mkdir()
+    for name, data in (("a.mid", b"one"), ("inner/copy of a.MID", b"one"), ("b.midi", b"two"), ("notes.txt", b"no")):
+        (tmp_path / name).write_bytes(data)
+    own = [song for song in songs.all_songs(OwnSongs(tmp_path, "CC0-1.0")) if song.identity.startswith("midi/")]
+    assert [(song.identity, song.licence) for song in own] == [("midi/a", "CC0-1.0"), ("midi/b", "CC0-1.0")]
+    with pytest.raises(NotADirectoryError, match="nowhere"):
+        OwnSongs(tmp_path / "nowhere", "")
+
+
 @needs_font
 def test_a_used_synthesizer_renders_as_a_fresh_one() -> None:
     """Ringing notes leak into the next stem, and lengths off the block shift it, where the reset is done wrongly."""
@@ -81,6 +123,25 @@ def test_notes_start_where_they_are_written_and_none_beyond_the_end_is_heard() -
     first = int(np.flatnonzero(np.abs(audio).max(0) > 1e-3)[0])
     assert abs(first - RATE_HZ // 2) < 1024
     assert not np.abs(synth.render([], RATE_HZ)).any()
+
+
+@needs_font
+def test_effects_that_files_ask_for_are_off_and_quiet_stems_have_no_steps() -> None:
+    """FluidSynth's reverb and chorus are on unless told otherwise, and its usual output is 16 bit."""
+    synth, plain = FluidSynth(FONT.path, RATE_HZ), notes(0, [60, 64])
+    dry = synth.render([replace(plain, controls=((0.0, 91, 0), (0.0, 93, 0)))], RATE_HZ)
+    sent = synth.render([replace(plain, controls=((0.0, 91, 127), (0.0, 93, 127)))], RATE_HZ)
+    assert np.abs(sent - dry).max() < LEAK
+    quiet = synth.render([replace(plain, velocity=np.full(2, 1), controls=((0.0, 7, 30),))], RATE_HZ)
+    assert 0 < np.abs(quiet).max() < 0.4 / 32768  # in 16 bit there would be nothing
+
+
+@pytest.mark.parametrize("semitones", [-4, 4])
+def test_bent_sounds_stay_where_their_notes_are(semitones: int) -> None:
+    ratio = 2 ** (semitones / 12)
+    slow = np.zeros((2, 6 * RATE_HZ), np.float32)
+    slow[:, round(2.5 * ratio * RATE_HZ)] = 1
+    assert abs(int(np.abs(unbend(slow, ratio, 4 * RATE_HZ)[0]).argmax()) - round(2.5 * RATE_HZ)) < 4
 
 
 @needs_packages

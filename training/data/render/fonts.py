@@ -10,6 +10,7 @@ import numpy as np
 
 from .fluid import FluidSynth, FluidSynthError
 from .mixing import SAMPLE_RATE_HZ
+from .splits import sounds_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,13 @@ KNOWN_FONTS = (
     Font("OPL-3_FM_128M", Path("/usr/share/sounds/sf2/OPL-3_FM_128M.sf2"), "CC-BY-SA-3.0", 0.10),
 )
 UNSEEN_FONTS = (Font("TimGM6mb", Path("/usr/share/sounds/sf2/TimGM6mb.sf2"), "GPL-2.0", 1.0),)
+FONTS = (*KNOWN_FONTS, *UNSEEN_FONTS)
 
 
 def fonts_of(split: str) -> tuple[Font, ...]:
     """Installed fonts of a split. Only `test-font` hears the unseen ones."""
-    wanted = UNSEEN_FONTS if split == "test-font" else KNOWN_FONTS
+    listed = sounds_of(split, "fonts")
+    wanted = tuple(font for font in FONTS if font.name in listed)
     present = tuple(f for f in wanted if f.path.is_file())
     if not present:
         raise FluidSynthError(

@@ -14,6 +14,7 @@ import soxr
 
 from .mixing import SAMPLE_RATE_HZ
 from .percussion import PAN, Kit, Piece, Stroke
+from .splits import sounds_of
 from .synthesis import Audio
 
 HYDROGEN_DIR = Path("/usr/share/hydrogen/data/drumkits")
@@ -40,6 +41,7 @@ KNOWN_KITS = (
     KitSource("rumpf_kit_z01_h2", "CC-BY-3.0"),
 )
 UNSEEN_KITS = (KitSource("BJA_Pacific", "CC-BY-SA-3.0"), KitSource("The Black Pearl 1.0", "GPL-2.0"))
+KITS = (*KNOWN_KITS, *UNSEEN_KITS)
 
 # First match wins: "Side Stick" before "snare", "ride bell" before "bell".
 _NAMES = (
@@ -71,8 +73,8 @@ class KitError(ValueError):
 
 def kits_of(split: str) -> tuple[KitSource, ...]:
     """Installed kits of a split. Only `test-font` hears the unseen ones."""
-    wanted = UNSEEN_KITS if split == "test-font" else KNOWN_KITS
-    return tuple(k for k in wanted if (HYDROGEN_DIR / k.name / "drumkit.xml").is_file())
+    listed = sounds_of(split, "kits")
+    return tuple(k for k in KITS if k.name in listed and (HYDROGEN_DIR / k.name / "drumkit.xml").is_file())
 
 
 def piece_of_name(name: str) -> Piece | None:

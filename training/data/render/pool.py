@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
+import multiprocessing.connection
 import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from threading import Thread
 
-from .track import SPLITS, write_track, written_seconds
+from .songs import OwnSongs
+from .track import SPLITS, remove_leftovers, write_track, written_seconds
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,6 +24,7 @@ class RenderConfig:
     seed: int
     workers: int
     first_index: int = 0
+    own: OwnSongs | None = None
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -29,9 +33,18 @@ class RenderConfig:
             raise ValueError("hours and workers must be positive")
 
 
-def _one_thread() -> None:
+def _begin_worker() -> None:
+    """One thread for arithmetic, and an end when the renderer's end comes: killed, it cannot tell its workers."""
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = "1"
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    Thread(target=follow, daemon=True).start()
 
 
 def render_split(config: RenderConfig) -> Iterator[tuple[int, float]]:
@@ -41,15 +54,17 @@ def render_split(config: RenderConfig) -> Iterator[tuple[int, float]]:
     """
     wanted, have = config.hours * 3600.0, 0.0
     indices = count(config.first_index)
+    remove_leftovers(config.out / config.split)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(config.workers, mp_context=context, initializer=_one_thread) as pool:
+    with ProcessPoolExecutor(config.workers, mp_context=context, initializer=_begin_worker) as pool:
         running: dict[Future[float], int] = {}
         while have < wanted or running:
             while have < wanted and len(running) < config.workers:
                 index = next(indices)
                 existing = written_seconds(config.out, config.split, index)
                 if existing is None:
-                    running[pool.submit(write_track, config.out, config.seed, config.split, index)] = index
+                    job = pool.submit(write_track, config.out, config.seed, config.split, index, config.own)
+                    running[job] = index
                 else:
                     have += existing
             if not running:

@@ -1,7 +1,7 @@
 """Where songs come from, and on which side of the split each one lies.
 
-A song is known by an identity string that does not depend on this machine ("freedoom1/D_E1M1", "mma/stdlib/rock");
-its split follows from a hash of that string, so a new song never moves an old one.
+A song is known by an identity string that does not depend on this machine ("freedoom1/D_E1M1", "mma/stdlib/rock",
+"midi/FOLDER/NAME" of the user's own); its split follows from that string (see `splits`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from .splits import split_of
+
 WADS = ("freedoom1", "freedoom2", "freedm")
 WAD_DIR = Path("/usr/share/games/doom")
 OPENMSX_DIR = Path("/usr/share/games/openttd/baseset/openmsx")
@@ -21,8 +23,6 @@ SIMUTRANS_DIR = Path("/usr/share/games/simutrans/music")
 MMA_LIB = Path("/usr/share/mma/lib")
 
 _TRANSITION = re.compile(r"intro|fill|end(ing)?[a-z0-9]?$", re.IGNORECASE)
-SPLIT_SEED = "stemline-1"
-TRAIN, VALIDATION, TEST = "train", "val", "test"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +51,40 @@ class Catalogue:
     families: tuple[GrooveFamily, ...]
 
 
-def split_of(identity: str) -> str:
-    """80 % train, 10 % val, 10 % test, by hash of the identity."""
-    digest = hashlib.sha256(f"{SPLIT_SEED}:{identity}".encode()).digest()
-    percent = int.from_bytes(digest[:8], "big") % 100
-    return TRAIN if percent < 80 else VALIDATION if percent < 90 else TEST
+@dataclass(frozen=True, slots=True)
+class OwnSongs:
+    """A folder of the user's MIDI files (`.mid`, `.midi`), searched with its subfolders."""
+
+    folder: Path
+    licence: str
+
+    def __post_init__(self) -> None:
+        if not self.folder.is_dir():
+            raise NotADirectoryError(f"{self.folder} is no folder of MIDI files")
+
+    def songs(self) -> Iterator[Song]:
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix.lower() in (".mid", ".midi"):
+                name = path.relative_to(self.folder).with_suffix("").as_posix()
+                yield Song(f"midi/{name}", self.licence, path.read_bytes())
 
 
 @lru_cache(maxsize=4)
-def catalogue(split: str) -> Catalogue:
+def catalogue(split: str, own: OwnSongs | None = None) -> Catalogue:
     """Songs and groove families of one split; sources that are not installed are left out."""
     return Catalogue(
-        songs=tuple(s for s in all_songs() if split_of(s.identity) == split),
+        songs=tuple(s for s in all_songs(own) if split_of(s.identity) == split),
         families=tuple(f for f in all_families() if split_of(f.identity) == split),
     )
 
 
-def all_songs() -> list[Song]:
+def all_songs(own: OwnSongs | None = None) -> list[Song]:
     """Every composed song once: the Doom WADs share music, and a copy must not sit on both sides of a split."""
     seen: set[bytes] = set()
     songs = []
     for song in (*_wad_songs(), *_folder_songs(OPENMSX_DIR, "openmsx", "GPL-2.0"),
-                 *_folder_songs(SIMUTRANS_DIR, "simutrans", "Artistic-1.0")):  # fmt: skip
+                 *_folder_songs(SIMUTRANS_DIR, "simutrans", "Artistic-1.0"),
+                 *(own.songs() if own else ())):  # fmt: skip
         digest = hashlib.sha256(song.data).digest()
         if digest not in seen:
             seen.add(digest)
