@@ -149,5 +149,9 @@ def test_what_a_stage_builds_upon_must_be_named_and_be_there(mini_set: Path, tmp
 
 def test_a_folder_with_another_stage_is_not_gone_on_with(mini_set: Path, tmp_path: Path) -> None:
     train("stemline_small_separator", mini_set, tmp_path / "run", steps=1, tensorboard=False)
+    before = (tmp_path / "run" / "config.json").read_bytes()
     with pytest.raises(RunMismatch, match="'separator', not 'control'"):
         train("stemline_small_control", mini_set, tmp_path / "run", separator=tmp_path / "run", tensorboard=False)
+    with pytest.raises(RunMismatch, match="architecture"):
+        train("dicose_unet_slakh_separator", mini_set, tmp_path / "run", tensorboard=False)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before

@@ -156,17 +156,19 @@ def train(
     if config.compile:
         compile_blocks(stage.trained, stage.blocks)
     used = average if stage.uses_average else stage.trained
-    began, running, validated = time.monotonic(), math.nan, -1
+    began, running = time.monotonic(), math.nan
 
     def validate() -> None:
-        if world.first:
+        due = step and (step % config.validate_every == 0 or step >= config.steps)
+        if world.first and due and not run.validated(step):
             figures = dict(stage.validate(used))
+            run.keep_best(step, figures.get("mean", -math.inf), used)
             run.log(step=step, validation=figures)
             board.figures(step, {f"validation/{name}": value for name, value in figures.items()})
             if stage.panels is not None:
                 board.panels(step, stage.panels(used))
-            run.keep_best(step, figures.get("mean", -math.inf), used)
 
+    validate()  # what a run that was stopped right after a save still owes
     for batch in batches_from(first):
         if step >= config.steps:
             break
@@ -188,15 +190,10 @@ def train(
             row = {"loss": round(running, 4), "norm": round(float(norm), 3), "steps_per_s": round(speed, 3)}
             run.log(step=step, **row)
             board.figures(step, {**row, "rate": recipe.rate_at(step - 1, config.steps)})
-        if step % config.save_every == 0:
+        if asked or step % config.save_every == 0 or step >= config.steps:
             run.save(step, stage, average, optimiser)
         if asked:
             break
-        if step % config.validate_every == 0:
-            validate()
-            validated = step
-    run.save(step, stage, average, optimiser)
-    if step >= config.steps and validated != step:
         validate()
     board.close()
     stop.forget()

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from training.loop import Stage, TrainConfig
 
 STATE, CONFIG, METRICS, BEST = "state.pt", "config.json", "metrics.jsonl", "best.safetensors"
+IDENTITY = ("stage", "architecture", "network", "stems", "sample_rate_hz", "channels")
+"""What cannot change while a run goes on."""
 FINISHED = (BEST, "trained.safetensors", "average.safetensors")
 
 
@@ -56,10 +58,12 @@ class Run:
     def __init__(
         self, folder: Path, config: "TrainConfig", about: Mapping[str, Any] | None = None, *, writes: bool = True
     ) -> None:
+        """Raises RunMismatch, before anything is written, where the folder holds a run of something else."""
         self.folder, self.config, self.writes = folder, config, writes
+        settings = json.dumps({**asdict(config), **(about or {})}, indent=1, default=str)
+        self._must_fit(json.loads(settings))
         if writes:
             folder.mkdir(parents=True, exist_ok=True)
-            settings = json.dumps({**asdict(config), **(about or {})}, indent=1, default=str)
             write_whole(folder / CONFIG, lambda path: path.write_text(settings))
 
     def log(self, **row: Any) -> None:
@@ -73,7 +77,6 @@ class Run:
         name = "average.safetensors" if stage.uses_average else "trained.safetensors"
         self._save_weights(name, average if stage.uses_average else stage.trained, {"step": str(step)})
         state = {
-            "stage": self.config.stage,
             "step": step,
             "trained": stage.trained.state_dict(),
             "average": average.state_dict(),
@@ -95,6 +98,11 @@ class Run:
         with safe_open(path, "pt") as file:
             return float(file.metadata()["score"])
 
+    def validated(self, step: int) -> bool:
+        path = self.folder / METRICS
+        lines = path.read_text().splitlines() if path.exists() else []
+        return any(row["step"] == step and "validation" in row for row in map(json.loads, lines))
+
     def step(self) -> int:
         """The step at which the run would go on."""
         path = self.folder / STATE
@@ -103,13 +111,12 @@ class Run:
         return int(torch.load(path, weights_only=True, map_location="meta", mmap=True)["step"])
 
     def resume(self, stage: "Stage", average: nn.Module, optimiser: Optimiser) -> int:
-        """The step to go on with; 0 for a new run. Raises RunMismatch where the folder holds another stage."""
+        """The step to go on with; 0 for a new run. Raises RunMismatch for a state of an earlier program."""
         path = self.folder / STATE
         if not path.exists():
+            self._forget_after(0)
             return 0
         state = torch.load(path, weights_only=True, map_location="cpu")
-        if state.get("stage", self.config.stage) != self.config.stage:
-            raise RunMismatch(f"{self.folder} holds a run of the stage {state['stage']!r}, not {self.config.stage!r}")
         if "average" not in state:
             raise RunMismatch(f"{path} was written by a version of this program that cannot be gone on with")
         stage.trained.load_state_dict(state["trained"])
@@ -119,9 +126,20 @@ class Run:
         self._forget_after(step)
         return step
 
+    def _must_fit(self, settings: Mapping[str, Any]) -> None:
+        if not (self.folder / STATE).exists():
+            return
+        before = json.loads((self.folder / CONFIG).read_text())
+        for name in IDENTITY:
+            if name in before and name in settings and before[name] != settings[name]:
+                shown = f"{before[name]!r}, not {settings[name]!r}" if name != "network" else "of another size"
+                raise RunMismatch(f"{self.folder} holds a run whose {name} is {shown}: choose another folder")
+
     def _forget_after(self, step: int) -> None:
-        """Rows of steps that are made again, and one that was cut short, are dropped."""
+        """Rows of steps that are made again, and one that was cut short, are dropped; before a first save, all is."""
         path = self.folder / METRICS
+        if self.writes and step == 0:
+            (self.folder / BEST).unlink(missing_ok=True)
         if not self.writes or not path.exists():
             return
         kept = []
