@@ -10,7 +10,8 @@ libjack-jackd2-dev libx11-dev libxext-dev libxrandr-dev libxinerama-dev libxcurs
 libgl-dev libwebkit2gtk-4.0-dev libcurl4-openssl-dev"
 for set in "$@"; do
     case "$set" in
-    test) packages="$packages xvfb xauth lv2-dev ffmpeg" ;; # ffmpeg: the MP4s of MUSDB18, for the training code
+    # for the training code: ffmpeg reads MUSDB18's MP4s; FluidSynth and a soundfont render songs
+    test) packages="$packages xvfb xauth lv2-dev ffmpeg libfluidsynth3 musescore-general-soundfont-small" ;;
     hosts) packages="$packages ardour" ;;
     esac
 done

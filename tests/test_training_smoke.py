@@ -6,14 +6,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 import torch
-from cli_tools import Home, require_whole
+from cli_tools import STEMS, Home, require_whole
+from mini_songs import render_set
 from safetensors.torch import load_file
 
 from pyserver.models import registry as models
-from training import export
+from training.data.render.fonts import KNOWN_FONTS
 from training.experiments.experiment import MissingRun, Sources
 from training.experiments.registry import EXPERIMENTS, experiment
 from training.parallel import World
@@ -90,24 +92,50 @@ def test_controls_get_the_compute_of_what_they_control() -> None:
         assert (control.crop, control.augment) == (diffusion.crop, diffusion.augment)
 
 
-@slow_machines
-def test_our_stages_end_in_a_model_that_the_server_bounces_with(mini_set: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "training.train", "--experiment", "stemline_small_separator", "--smoke"]
-    where = ["--data", str(mini_set), "--out", str(tmp_path / "separator"), "--device", "cpu", "--threads", "1"]
-    done = subprocess.run([*command, *where], env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+def run_module(module: str, *arguments: object) -> None:
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    train("stemline_small_diffusion", mini_set, tmp_path / "diffusion", separator=tmp_path / "separator")
-    before = {"separator": tmp_path / "separator", "refiner": tmp_path / "diffusion"}
-    train("stemline_small_consistency", mini_set, tmp_path / "consistency", **before)
-    assert "sigma 0.1" in validation(tmp_path / "consistency")
-    released = tmp_path / "models" / "stemline-small"
-    export.main(export.Arguments(separator=tmp_path / "separator", refiner=tmp_path / "consistency", out=released))
-    source = mini_set / "val" / "Track00000" / "piano.flac"
+
+
+def mixture_of(track: Path, to: Path) -> Path:
+    stems = [soundfile.read(path) for path in sorted(track.glob("*.flac"))]
+    soundfile.write(to, np.sum([audio for audio, _ in stems], axis=0), stems[0][1], "FLOAT")
+    return to
+
+
+@pytest.fixture
+def fresh_songs(mini_set: Path, tmp_path: Path) -> Path:
+    """From the renderer itself; where no soundfont is installed, from its synthesizers."""
+    return render_set(tmp_path) if any(font.path.is_file() for font in KNOWN_FONTS) else mini_set
+
+
+@slow_machines
+def test_our_stages_end_in_a_model_that_the_server_bounces_with(fresh_songs: Path, tmp_path: Path) -> None:
+    """Rendering, separator, diffusion, distillation, control, export, and a server that separates a song with it."""
+    separator, diffusion = tmp_path / "separator", tmp_path / "diffusion"
+    where = ["--data", fresh_songs, "--out", separator, "--device", "cpu", "--threads", 1]
+    run_module("training.train", "--experiment", "stemline_small_separator", "--smoke", *where)
+    train("stemline_small_diffusion", fresh_songs, diffusion, separator=separator)
+    train("stemline_small_consistency", fresh_songs, tmp_path / "distilled", separator=separator, refiner=diffusion)
+    assert "sigma 0.1" in validation(tmp_path / "distilled")
+    train("stemline_small_control", fresh_songs, tmp_path / "control", separator=separator)
+    for name in ("distilled", "control"):
+        run = ["--separator", separator, "--refiner", tmp_path / name, "--out", tmp_path / "models" / name]
+        run_module("training.export", *run, "--name", name)
+    song = mixture_of(min((fresh_songs / "val").glob("Track*")), tmp_path / "song.wav")
     home = Home(tmp_path / "home", tmp_path / "models")
-    result = home.run("bounce", source, "-o", tmp_path / "out", "--cpu", "--model", "stemline-small", "--steps", 1)
-    assert result.returncode == 0, result.stderr
-    require_whole(source, tmp_path / "out" / "piano")
-    assert soundfile.info(tmp_path / "out" / "piano" / "piano.wav").frames == soundfile.info(source).frames
+    with home.server():
+        for name in ("distilled", "control"):
+            out = tmp_path / "out" / name
+            result = home.run("bounce", song, "-o", out, "--model", name, "--steps", 1)
+            assert result.returncode == 0, result.stderr
+            require_whole(song, out / "song")
+            assert all(np.abs(soundfile.read(out / "song" / f"{stem}.wav")[0]).max() > 0 for stem in STEMS)
+    first, second = (
+        soundfile.read(tmp_path / "out" / name / "song" / "bass.wav")[0] for name in ("distilled", "control")
+    )
+    assert not np.array_equal(first, second)
 
 
 @slow_machines
