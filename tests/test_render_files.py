@@ -173,3 +173,43 @@ def test_workers_do_not_outlive_a_killed_renderer(tmp_path: Path) -> None:
     for worker in alive:
         worker.kill()
     assert not alive
+
+
+QUICK_S, QUICK_TRACKS = 2.0, 16
+
+
+def _quick(root: Path, _seed: int, split: str, index: int, _own: Any) -> float:
+    store_track(small_track(QUICK_S, index=index), track.track_dir(root, split, index))
+    return QUICK_S
+
+
+def _render_quickly(out: Path) -> None:
+    pool.write_track = _quick
+    hours = QUICK_S * QUICK_TRACKS / 3600
+    for _ in render_split(RenderConfig(out=out, split="val", hours=hours, seed=1, workers=2)):
+        pass
+
+
+def test_a_killed_renderer_loses_only_the_tracks_it_was_making(tmp_path: Path) -> None:
+    """A real SIGKILL of the pool. What had its name is whole, and is not made again."""
+    folder, kept = tmp_path / "val", dict[Path, int]()
+    for kill_at in (5, None):
+        process = multiprocessing.get_context("spawn").Process(target=_render_quickly, args=(tmp_path,))
+        process.start()
+        deadline = time.monotonic() + 120
+        while kill_at is not None and len(list(folder.glob("Track*"))) < kill_at and time.monotonic() < deadline:
+            time.sleep(0.002)
+        if kill_at is not None:
+            workers = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+            assert not psutil.wait_procs(workers, timeout=60)[1]
+        process.join(120)
+        assert process.exitcode == (0 if kill_at is None else -signal.SIGKILL)
+        for path in folder.glob("Track*"):
+            assert written_seconds(tmp_path, "val", int(path.name.removeprefix("Track"))) == QUICK_S
+            assert {len(soundfile.read(file)[0]) for file in path.glob("*.flac")} == {round(QUICK_S * RATE_HZ)}
+        now = {path: path.stat().st_mtime_ns for path in folder.glob("Track*/*")}
+        assert kept.items() <= now.items()
+        kept = now
+    assert len(kept) == 4 * QUICK_TRACKS
+    assert len(list(folder.iterdir())) == QUICK_TRACKS

@@ -193,7 +193,7 @@ def test_death_at_any_rename_loses_nothing_that_was_saved(tmp_path: Path, monkey
 
 
 def test_a_killed_process_goes_on_from_its_last_save(tmp_path: Path) -> None:
-    """A real SIGKILL, several times, as soon as it has come a little further."""
+    """A real SIGKILL, several times, as soon as it has come a little further: lost is what came after the last save."""
     steps = 60
     program = f"import test_training_loop as t; from pathlib import Path; t.run(Path('killed'), t.config({steps}))"
     search = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
@@ -207,6 +207,8 @@ def test_a_killed_process_goes_on_from_its_last_save(tmp_path: Path) -> None:
                 process.kill()
             time.sleep(0.005)
         assert process.wait() == -signal.SIGKILL
+        saved = torch.load(tmp_path / "killed" / "state.pt", weights_only=True)["step"]
+        assert kill_at - config(steps).save_every < saved < steps
     torch.set_num_threads(1)
     run(tmp_path / "killed", config(steps))
     run(tmp_path / "whole", config(steps))
