@@ -180,6 +180,7 @@ QUICK_S, QUICK_TRACKS = 2.0, 16
 
 def _quick(root: Path, _seed: int, split: str, index: int, _own: Any) -> float:
     store_track(small_track(QUICK_S, index=index), track.track_dir(root, split, index))
+    time.sleep(0.3)  # so that it is not all done before it is killed
     return QUICK_S
 
 
@@ -211,5 +212,6 @@ def test_a_killed_renderer_loses_only_the_tracks_it_was_making(tmp_path: Path) -
         now = {path: path.stat().st_mtime_ns for path in folder.glob("Track*/*")}
         assert kept.items() <= now.items()
         kept = now
-    assert len(kept) == 4 * QUICK_TRACKS
-    assert len(list(folder.iterdir())) == QUICK_TRACKS
+    tracks = len(list(folder.iterdir()))
+    assert tracks in (QUICK_TRACKS, QUICK_TRACKS + 1)  # the other worker may have begun one more
+    assert len(kept) == 4 * tracks
