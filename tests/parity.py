@@ -20,6 +20,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent), str(Path(__file__).resolve
 import golden_bs_roformer
 import golden_full_size
 import golden_metrics
+import golden_msdm
 import golden_unet
 from golden_report import Report, Vectors
 from golden_samplers import COEFFICIENT_TOLERANCE
@@ -48,14 +49,10 @@ def replay_schedules(path: Path, name: str, report: Report) -> None:
         report.compare(f"{name} {schedule}", got, vectors[schedule], COEFFICIENT_TOLERANCE, relative=True)
 
 
-def not_yet(path: Path, name: str, report: Report) -> None:
-    report.later(name)
-
-
 BACKBONES: dict[str, Replay] = {
     "unet": golden_unet.replay,
     "bs_roformer": golden_bs_roformer.replay,
-    "msdm": not_yet,
+    "msdm": golden_msdm.replay,
 }
 FILES: dict[str, Replay] = {
     "schedules.npz": replay_schedules,

@@ -48,10 +48,11 @@ def copied_tree(new_tree: Path, tmp_path: Path) -> Path:
 
 
 @needs_golden
-@pytest.mark.parametrize("case", ["unet", "bs_roformer", "metrics", "schedules.npz", "checkpoint_keys.json"])
+@pytest.mark.parametrize("case", ["unet", "bs_roformer", "msdm", "metrics", "schedules.npz", "checkpoint_keys.json"])
 def test_golden_vectors_are_reproduced(case: str) -> None:
     path = GOLDEN / case
-    expected = {"unet": 153, "bs_roformer": 126, "metrics": 55, "schedules.npz": 19, "checkpoint_keys.json": 10}[case]
+    networks = {"unet": 153, "bs_roformer": 126, "msdm": 72}
+    expected = (networks | {"metrics": 55, "schedules.npz": 19, "checkpoint_keys.json": 10})[case]
     report = parity.run(path)
     assert (report.failed, report.not_yet) == (0, 0)
     assert report.passed >= expected

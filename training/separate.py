@@ -12,7 +12,7 @@ from pyserver.engine.messages import Audio, SeparationSettings, WindowRequest
 from pyserver.engine.pipeline import Pipeline
 from pyserver.models import catalogue, registry
 from pyserver.models.card import ModelCard
-from pyserver.models.interface import ModelHasNoRefiner, SeparationModel
+from pyserver.models.interface import AnyModel, ModelHasNoRefiner
 from pyserver.separation.overlap import OverlapAdd
 from pyserver.separation.windows import Window, WindowShape, plan
 
@@ -52,7 +52,7 @@ class LocalModel:
     """A model in this process's memory. Several separators share its weights."""
 
     card: ModelCard
-    network: SeparationModel
+    network: AnyModel
     device: torch.device
 
     def separator(
@@ -60,11 +60,11 @@ class LocalModel:
     ) -> Separate:
         """With the card's sigma_max for so many steps, or another. Raises ModelHasNoRefiner."""
         card = self.card
-        if refiner_steps and card.refiner is None:
+        if refiner_steps and card.refiner is None and card.prior is None:
             raise ModelHasNoRefiner
         if sigma_max is not None and card.refiner is not None:
             card = replace(card, refiner=replace(card.refiner, sigma_max={refiner_steps: sigma_max}))
-        settings = SeparationSettings(refiner_steps=refiner_steps, noise_seed=seed)
+        settings = SeparationSettings(refiner_steps=card.steps_for(refiner_steps), noise_seed=seed)
         return song_separator(Pipeline(self.network, card, self.device), card, settings, rate_hz)
 
 

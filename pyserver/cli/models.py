@@ -11,6 +11,7 @@ from pyserver.cli import console
 from pyserver.cli.exits import Exit
 from pyserver.errors import StemlineError
 from pyserver.models import catalogue
+from pyserver.models.card import ModelCard
 from pyserver.models.catalogue import CatalogueEntry, InstalledModel
 
 
@@ -149,9 +150,20 @@ def _info(args: Info) -> None:
     console.say("the weights are those that the card describes")
 
 
+def _posterior(card: ModelCard) -> str:
+    prior = card.prior
+    if prior is None:
+        return ""
+    detail = (
+        f"{prior.constrained_stem} is what the others leave" if prior.constrained_stem else f"{prior.coefficient:g}"
+    )
+    return f"{prior.posterior} ({detail})"
+
+
 def _facts(model: InstalledModel) -> list[tuple[str, str]]:
     card, refiner = model.card, model.card.refiner
     steps = f"{refiner.kind}, {refiner.default_steps} by default" if refiner else "none"
+    cost = f"{card.evaluations(card.default_steps)} network evaluations a window, with {card.default_steps} steps"
     lengths = (samples / card.sample_rate_hz for samples in (card.window_samples, card.live_window_samples))
     window = "{:.2f} s, live {:.2f} s".format(*lengths)
     quality = ", ".join(f"{key} {value}" for key, value in card.quality.items())
@@ -161,7 +173,10 @@ def _facts(model: InstalledModel) -> list[tuple[str, str]]:
         ("stems", ", ".join(card.stems)),
         ("audio", f"{card.sample_rate_hz} Hz, {card.channels} channels"),
         ("windows", window),
-        ("refiner", steps),
+        ("can", ", ".join(card.abilities)),
+        ("refiner", "" if card.prior else steps),
+        ("posterior", _posterior(card)),
+        ("cost", cost if card.prior else ""),
         ("licence", card.licence),
         ("training data", card.training_data),
         ("quality", quality),

@@ -1,4 +1,5 @@
-"""A window in, its stems out: rate, channels, level, separator, refiner, consistency with the mixture, and back.
+"""A window in, its stems out: rate, channels, level, separator and refiner or a prior's posterior, consistency with
+the mixture, and back.
 
 A pure function of the request: nothing is kept between windows, so they can be repeated, reordered or computed on
 another engine and give the same bits. Axes: G groups of channels (the batch), S stems, C channels, N samples at the
@@ -24,9 +25,10 @@ from pyserver.diffusion.samplers import (
 )
 from pyserver.diffusion.scalings import consistency_scalings, edm_scalings
 from pyserver.diffusion.schedules import consistency_schedule, diffusion_schedule
+from pyserver.engine import prior
 from pyserver.engine.messages import Audio, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard, RefinerSettings
-from pyserver.models.interface import Features, SeparationModel
+from pyserver.models.interface import AnyModel, Features, JointModel, SeparationModel
 
 SILENCE_RMS = 1e-9  # -180 dB: below every recording's last bit
 
@@ -34,7 +36,7 @@ SILENCE_RMS = 1e-9  # -180 dB: below every recording's last bit
 class Pipeline:
     """One loaded model on one device."""
 
-    def __init__(self, model: SeparationModel, card: ModelCard, device: torch.device) -> None:
+    def __init__(self, model: AnyModel, card: ModelCard, device: torch.device) -> None:
         self.model, self.card, self.device = model.to(device).eval(), card, device
 
     def run(self, request: WindowRequest) -> WindowResult:
@@ -69,7 +71,8 @@ class Pipeline:
         return self._back_to_client(stems_GSCL, mixture_GCL, mixture_GCN, rate)
 
     def _shape(self, length: int) -> tuple[int, int, int]:
-        return len(self.card.stems), self.card.channels, length
+        samples = prior.padded_length(self.model, length) if isinstance(self.model, JointModel) else length
+        return len(self.card.stems), self.card.channels, samples
 
     def _separate_at_reference_level(
         self, mixture_GCL: Audio, noise: Iterator[Tensor], request: WindowRequest
@@ -79,13 +82,20 @@ class Pipeline:
         wide = np.repeat(mixture_GCL, self.card.channels, axis=1) if single else mixture_GCL
         with torch.inference_mode():
             mixture = torch.from_numpy(np.ascontiguousarray(wide)).to(self.device)
-            stems, features = self.model.separate(mixture)
-            steps, refiner = request.settings.refiner_steps, self.card.refiner
-            if steps and refiner is not None:
-                on_device = (draw.to(self.device) for draw in noise)
-                stems = refine(self.model, stems, features, refiner, steps, on_device)
+            stems = self._stems(mixture, (draw.to(self.device) for draw in noise), request.settings.refiner_steps)
             found: Audio = stems.float().cpu().numpy()
         return found.mean(axis=2, keepdims=True) if single else found
+
+    def _stems(self, mixture_BCL: Tensor, noise: Iterator[Tensor], steps: int) -> Tensor:
+        """(B, S, C, L)."""
+        model, refiner = self.model, self.card.refiner
+        if isinstance(model, JointModel):
+            mono = (draw[:, :, 0] for draw in noise)
+            return prior.separate(model, mixture_BCL[:, 0], self.card, steps, mono)[:, :, None]
+        stems, features = model.separate(mixture_BCL)
+        if steps and refiner is not None:
+            stems = refine(model, stems, features, refiner, steps, noise)
+        return stems
 
     def _back_to_client(self, stems_GSCL: Audio, mixture_GCL: Audio, mixture_GCN: Audio, rate: int) -> Audio:
         """At the client's rate, with what the model could not hear shared between the stems."""

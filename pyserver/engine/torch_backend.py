@@ -24,9 +24,10 @@ from pyserver.engine.messages import DeviceInfo, LoadedModel, SeparationSettings
 from pyserver.engine.pipeline import Pipeline
 from pyserver.models import catalogue, registry
 from pyserver.models.card import ModelCard
-from pyserver.models.interface import SeparationModel
+from pyserver.models.interface import AnyModel
 
 _LIVE_RUNS = 3
+_PROBED_STEPS = 2  # of a prior, whose steps are many and cost the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class TorchBackend:
         catalogue.verify(installed)
         card = installed.card
         pipeline = Pipeline(_read_network(installed), card, self._torch_device)
-        pipeline.run(_probe(card, card.live_window_samples, _default_steps(card)))
+        pipeline.run(_probe(card, card.live_window_samples, min(_default_steps(card), _PROBED_STEPS)))
         return _Loaded(pipeline, _unmeasured(card), card_path, changed_ns)
 
     def unload(self, model: str) -> None:
@@ -185,7 +186,7 @@ def cpu_name() -> str:
     return "CPU"
 
 
-def _read_network(installed: catalogue.InstalledModel) -> SeparationModel:
+def _read_network(installed: catalogue.InstalledModel) -> AnyModel:
     """Strictly: every tensor is used and none is missing."""
     network = registry.build(installed.card.architecture, installed.card.config)
     try:
@@ -207,7 +208,7 @@ def _changed_ns(path: Path) -> int:
 
 
 def _default_steps(card: ModelCard) -> int:
-    return card.refiner.default_steps if card.refiner else 0
+    return card.default_steps
 
 
 def _unmeasured(card: ModelCard) -> LoadedModel:
@@ -222,8 +223,12 @@ def _unmeasured(card: ModelCard) -> LoadedModel:
 
 
 def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
-    """Times a bounce window and live windows, with and without the refiner; all networks are warm by then."""
-    steps = _default_steps(card)
+    """Times a bounce window and live windows, with and without the refiner; all networks are warm by then.
+
+    What cannot do without steps is timed with one and with two.
+    """
+    steps, least = _default_steps(card), 0 if card.prior is None else 1
+    probed = min(steps, _PROBED_STEPS) if card.prior else steps
 
     def seconds(length: int, refiner_steps: int, runs: int) -> float:
         probe = _probe(card, length, refiner_steps)
@@ -235,15 +240,19 @@ def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
         return statistics.median(times)
 
     hop = card.window_samples - 2 * card.margin_samples - card.fade_samples
-    bounce_s = seconds(card.window_samples, steps, runs=1)
-    base_s = seconds(card.live_window_samples, 0, _LIVE_RUNS)
-    full_s = seconds(card.live_window_samples, steps, _LIVE_RUNS) if steps else base_s
+    bounce_s = seconds(card.window_samples, probed, runs=1)
+    if probed < steps:
+        a_step_s = max(0.0, bounce_s - seconds(card.window_samples, least, runs=1)) / (probed - least)
+        bounce_s += a_step_s * (steps - probed)
+    base_s = seconds(card.live_window_samples, least, _LIVE_RUNS)
+    full_s = seconds(card.live_window_samples, probed, _LIVE_RUNS) if probed > least else base_s
+    live_step_s = max(0.0, full_s - base_s) / max(probed - least, 1)
     return replace(
         _unmeasured(card),
         realtime_factor=bounce_s * card.sample_rate_hz / hop,
         bounce_window_s=bounce_s,
-        live_base_s=base_s,
-        live_step_s=max(0.0, full_s - base_s) / max(steps, 1),
+        live_base_s=max(0.0, base_s - least * live_step_s),
+        live_step_s=live_step_s,
     )
 
 

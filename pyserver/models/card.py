@@ -29,6 +29,58 @@ class RefinerSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WalkSettings:
+    """How a joint prior is sampled when the user does not say otherwise; levels in the unit of the waveform at
+    `reference_rms`. Fewer steps than `fewest_steps` give nothing worth hearing, so they are not taken."""
+
+    default_steps: int
+    sigma_min: float
+    sigma_max: float
+    rho: float
+    corrections: int = 1
+    churn: float = 0.0
+    fewest_steps: int = 1
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.fewest_steps <= self.default_steps:
+            raise ValueError(f"{self.default_steps} steps by default, at least {self.fewest_steps}: one at least")
+
+    def evaluations(self, steps: int) -> int:
+        """How often the network is asked for one window."""
+        return steps * self.corrections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorSettings:
+    """A joint prior over the stems: `separation` walks by the `posterior` that is named.
+
+    "dirac": what the other stems leave of the mixture is `constrained_stem`; "gaussian": the mixture is met up to noise
+    of `coefficient` times sigma. `generation` is None for a prior that is not for generating, and `accompanies` says
+    whether what is generated goes with the stems that are given (it cannot where every stem has a network of its own).
+    """
+
+    separation: WalkSettings
+    posterior: str
+    constrained_stem: str = ""
+    coefficient: float = 0.0
+    generation: WalkSettings | None = None
+    accompanies: bool = False
+
+    def __post_init__(self) -> None:
+        if self.posterior not in ("dirac", "gaussian"):
+            raise ValueError(f'no posterior is called "{self.posterior}", only dirac and gaussian')
+        if self.posterior == "gaussian" and self.coefficient <= 0:
+            raise ValueError(f"the Gaussian posterior's coefficient is {self.coefficient}, which is not positive")
+        if self.accompanies and self.generation is None:
+            raise ValueError("a prior that accompanies also generates")
+
+
+CARD_VERSION = 2
+"""Version 1 knows neither `version` nor `prior`, and versions of Stemline that only know it refuse the fields: a card
+without a prior is still written as version 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """JSON beside the weights. Lengths are in samples at `sample_rate_hz`."""
 
@@ -53,12 +105,55 @@ class ModelCard:
     training_data: str = ""
     quality: Mapping[str, Any] = field(default_factory=dict)
     notes: str = ""
+    prior: PriorSettings | None = None
 
     def __post_init__(self) -> None:
         if self.window_samples <= 2 * (self.margin_samples + self.fade_samples):
             raise ValueError(f"model card {self.name}: margins and fades leave nothing of a window")
         if set(self.sha256) != set(self.weights):
             raise ValueError(f"model card {self.name}: sha256 must name exactly the weight files")
+        if self.prior is not None:
+            self._check_prior(self.prior)
+
+    def _check_prior(self, prior: PriorSettings) -> None:
+        if self.refiner is not None or self.channels != 1:
+            raise ValueError(f"model card {self.name}: a joint prior is mono and has no refiner")
+        if prior.posterior == "dirac" and prior.constrained_stem not in self.stems:
+            raise ValueError(f'model card {self.name}: no stem is called "{prior.constrained_stem}"')
+
+    @property
+    def abilities(self) -> tuple[str, ...]:
+        """What the model can do, of "separate", "refine", "generate" and "accompany"."""
+        prior = self.prior
+        can = {
+            "separate": True,
+            "refine": self.refiner is not None,
+            "generate": prior is not None and prior.generation is not None,
+            "accompany": prior is not None and prior.accompanies,
+        }
+        return tuple(ability for ability, able in can.items() if able)
+
+    @property
+    def default_steps(self) -> int:
+        """Of the refiner, or of a prior's sampler."""
+        if self.prior is not None:
+            return self.prior.separation.default_steps
+        return self.refiner.default_steps if self.refiner else 0
+
+    def steps_for(self, asked: int | None) -> int:
+        """What is done when `asked` steps are asked for (None: nothing is said): none without a refiner, and with a
+        prior at least as many as make sense."""
+        if asked is None:
+            return self.default_steps
+        if self.prior is not None:
+            return max(asked, self.prior.separation.fewest_steps)
+        return asked if self.refiner else 0
+
+    def evaluations(self, steps: int) -> int:
+        """Network evaluations for one window: the separator and its refiner, or the prior."""
+        if self.prior is not None:
+            return self.prior.separation.evaluations(steps)
+        return 1 + steps * (self.refiner.corrections if self.refiner else 0)
 
     @property
     def weights_sha256(self) -> str:
@@ -66,11 +161,20 @@ class ModelCard:
         return "+".join(self.sha256[name] for name in self.weights)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, sort_keys=False) + "\n"
+        raw = asdict(self)
+        if self.prior is None:
+            del raw["prior"]
+        else:
+            raw = {"version": CARD_VERSION, "abilities": self.abilities, **raw}
+        return json.dumps(raw, indent=1, sort_keys=False) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "ModelCard":
+        """Raises ValueError for cards of a later version, with unknown fields, or that contradict themselves."""
         raw = json.loads(text)
+        version, abilities = raw.pop("version", 1), raw.pop("abilities", None)
+        if version > CARD_VERSION:
+            raise ValueError(f"model card of version {version}, this Stemline knows up to {CARD_VERSION}: update it")
         unknown = set(raw) - {f.name for f in fields(cls)}
         if unknown:
             raise ValueError(f"model card has fields this version does not know: {', '.join(sorted(unknown))}")
@@ -78,8 +182,24 @@ class ModelCard:
         if refiner is not None:
             refiner["sigma_max"] = {int(steps): sigma for steps, sigma in refiner["sigma_max"].items()}
             raw["refiner"] = RefinerSettings(**refiner)
-        return cls(**{**raw, "stems": tuple(raw["stems"]), "weights": tuple(raw["weights"])})
+        if raw.get("prior") is not None:
+            raw["prior"] = _prior(raw["prior"])
+        card = cls(**{**raw, "stems": tuple(raw["stems"]), "weights": tuple(raw["weights"])})
+        if abilities is not None and set(abilities) != set(card.abilities):
+            raise ValueError(f"model card {card.name} claims {abilities}, its settings are for {card.abilities}")
+        return card
 
     @classmethod
     def load(cls, path: Path) -> "ModelCard":
         return cls.from_json(path.read_text(encoding="utf-8"))
+
+
+def _prior(raw: Mapping[str, Any]) -> PriorSettings:
+    generation = raw.get("generation")
+    return PriorSettings(
+        **{
+            **raw,
+            "separation": WalkSettings(**raw["separation"]),
+            "generation": WalkSettings(**generation) if generation else None,
+        }
+    )

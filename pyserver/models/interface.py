@@ -1,4 +1,4 @@
-"""What the pipeline asks of a model: a separator, and a refiner that sees the separator's features.
+"""What the pipeline asks of a model: a separator, and a refiner that sees the separator's features; or a joint prior.
 
 Axes: B batch, S stems, C audio channels, L samples. A model runs at its card's rate and channel count.
 """
@@ -11,7 +11,15 @@ from torch import Tensor, nn
 from pyserver.diffusion.scalings import Scalings, ScalingsFunction
 from pyserver.errors import StemlineError
 
-__all__ = ["Features", "ModelHasNoRefiner", "Scalings", "ScalingsFunction", "SeparationModel"]
+__all__ = [
+    "AnyModel",
+    "Features",
+    "JointModel",
+    "ModelHasNoRefiner",
+    "Scalings",
+    "ScalingsFunction",
+    "SeparationModel",
+]
 
 Features = Sequence[Tensor]
 """What a separator hands to its refiner. Opaque to all others; the first axis of every tensor starts with the batch."""
@@ -41,3 +49,22 @@ class SeparationModel(nn.Module, ABC):
     @abstractmethod
     def denoise(self, x_BSCL: Tensor, sigma_B: Tensor, features: Features, scalings: ScalingsFunction) -> Tensor:
         """`D(x; sigma)` of the refiner for all stems, without clamp; `features` from `separate` of the same windows."""
+
+
+class JointModel(nn.Module, ABC):
+    """A prior over the stems that sound together. Sampling separates, generates and accompanies (see engine.joint)."""
+
+    stems: int
+    length_multiple: int
+    """`denoise` takes lengths that are multiples of this."""
+    knows_context: bool = True
+    """Whether one stem has a say in another: without it, nothing that is generated goes with anything."""
+    output_limit: float | None = None
+    """Where published inference clamps the denoiser; None: nowhere."""
+
+    @abstractmethod
+    def denoise(self, x_BSL: Tensor, sigma_B: Tensor) -> Tensor:
+        """`D(x; sigma)` for all stems at once, without clamp. Raises ValueError for lengths it cannot take."""
+
+
+AnyModel = SeparationModel | JointModel

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from pyserver.errors import StemlineError
-from pyserver.models.interface import SeparationModel
+from pyserver.models.interface import AnyModel
 
 Config = Mapping[str, Any]
 
@@ -20,32 +20,46 @@ class UnknownArchitecture(StemlineError):
         super().__init__(message, architecture=architecture)
 
 
-def _dicose_unet(config: Config) -> SeparationModel:
+def _dicose_unet(config: Config) -> AnyModel:
     from pyserver.models.dicose import DicoseUNet
 
     return DicoseUNet.from_config(config)
 
 
-def _dicose_bs_roformer(config: Config) -> SeparationModel:
+def _dicose_bs_roformer(config: Config) -> AnyModel:
     from pyserver.models.dicose import DicoseBSRoformer
 
     return DicoseBSRoformer.from_config(config)
 
 
-def _band_split(config: Config) -> SeparationModel:
+def _band_split(config: Config) -> AnyModel:
     from pyserver.models import band_split
 
     return band_split.build(config)
 
 
-ARCHITECTURES: dict[str, Callable[[Config], SeparationModel]] = {
+def _msdm(config: Config) -> AnyModel:
+    from pyserver.models.msdm import JointSources
+
+    return JointSources.from_config(config)
+
+
+def _isdm(config: Config) -> AnyModel:
+    from pyserver.models.msdm import IndependentSources
+
+    return IndependentSources.from_config(config)
+
+
+ARCHITECTURES: dict[str, Callable[[Config], AnyModel]] = {
     "band_split": _band_split,
     "dicose_bs_roformer": _dicose_bs_roformer,
     "dicose_unet": _dicose_unet,
+    "isdm": _isdm,
+    "msdm": _msdm,
 }
 
 
-def build(architecture: str, config: Config) -> SeparationModel:
+def build(architecture: str, config: Config) -> AnyModel:
     """An untrained model from what its card says; on the meta device if that is torch's default at the time."""
     if architecture not in ARCHITECTURES:
         raise UnknownArchitecture(architecture)

@@ -282,9 +282,9 @@ def checked(spec: JobSpec, card: ModelCard) -> JobSpec:
             f"{spec.channels} channels at {spec.sample_rate_hz} Hz cannot be separated; possible are 1 to "
             f"{_MAX_CHANNELS} channels at {_RATES_HZ[0]} to {_RATES_HZ[-1]} Hz"
         )
-    if not 0 <= spec.refiner_steps <= _MAX_STEPS or (spec.refiner_steps and card.refiner is None):
-        most = 0 if card.refiner is None else _MAX_STEPS
-        raise JobInvalid(f"{spec.refiner_steps} refiner steps: model {card.name} can do 0 to {most}")
+    if not 0 <= spec.refiner_steps <= _MAX_STEPS or card.steps_for(spec.refiner_steps) != spec.refiner_steps:
+        least, most = card.steps_for(0), card.steps_for(_MAX_STEPS)
+        raise JobInvalid(f"{spec.refiner_steps} refiner steps: model {card.name} can do {least} to {most}")
     unsafe = [stem for stem in card.stems if not _SAFE_NAME.fullmatch(stem) or stem == RESIDUAL]
     if unsafe:
         raise JobInvalid(f'model {card.name} has a stem called "{unsafe[0]}", which cannot be a file of its own')

@@ -10,7 +10,7 @@ from pyserver.separation.errors import InputNotFinite
 from pyserver.separation.jobs import Job
 from pyserver.service.errors import InvalidRequest
 
-MAX_REFINER_STEPS = 100
+MAX_REFINER_STEPS = 1000
 MIN_RATE_HZ, MAX_RATE_HZ = 4000, 768_000
 MAX_CHANNELS = 64
 
@@ -28,15 +28,15 @@ def timestamp(seconds: float) -> timestamp_pb2.Timestamp:
 
 
 def default_steps(card: ModelCard) -> int:
-    return card.refiner.default_steps if card.refiner else 0
+    return card.default_steps
 
 
 def settings(quality: audio_pb2.Quality, card: ModelCard) -> SeparationSettings:
     """The settings as applied: the model's own where the client says nothing, 0 steps without a refiner."""
-    asked = quality.refiner_steps if quality.HasField("refiner_steps") else default_steps(card)
-    if asked > MAX_REFINER_STEPS:
+    asked = quality.refiner_steps if quality.HasField("refiner_steps") else None
+    if asked is not None and asked > MAX_REFINER_STEPS:
         raise InvalidRequest(f"quality.refiner_steps is {asked}; at most {MAX_REFINER_STEPS} make sense", steps=asked)
-    return SeparationSettings(asked if card.refiner else 0, quality.noise_seed)
+    return SeparationSettings(card.steps_for(asked), quality.noise_seed)
 
 
 def quality(applied: SeparationSettings) -> audio_pb2.Quality:

@@ -1,0 +1,105 @@
+"""Samplers over several sources at once: generation, imputation and separation with one score network (MSDM).
+
+All walk down the same way: Euler steps with churn (Karras et al. 2022, algorithm 2) made `corrections` times each
+(Song et al. 2021), by noise levels from `diffusion_schedule`. Standard normal tensors of the sources' shape are taken
+from `noise` in the order in which they are needed, the first one to start, and drawn even where their factor is 0: so
+a recorded run can be replayed. One network evaluation a correction; a caller that wants to see progress or to stop
+wraps the denoiser. None clamps or projects its result.
+
+Axes: B batch, S sources, any others, L samples.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pyserver.diffusion.posteriors import Slope, prior
+from pyserver.diffusion.samplers import MAX_CHURN_GAMMA, Denoiser
+
+Hold = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stepping:
+    """`churn` is S_churn: how much noise all steps together add; each adds at most sqrt(2) - 1 of its level."""
+
+    corrections: int = 1
+    churn: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.corrections < 1:
+            raise ValueError(f"a step is made at least once, not {self.corrections} times")
+        if self.churn < 0:
+            raise ValueError(f"churn adds noise, so {self.churn} is no amount of it")
+
+    def gamma(self, steps: int) -> float:
+        """By which share the level is raised before a step."""
+        return min(self.churn / steps, MAX_CHURN_GAMMA)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What of the sources is given: `sources` where `mask` is 1, nothing where it is 0.
+
+    Both are broadcastable to (B, S, ..., L): a mask of shape (S, 1) gives whole stems, (1, L) a region in time, such as
+    the overlap by which a long piece goes on, and their union both.
+    """
+
+    sources: Tensor
+    mask: Tensor
+
+
+def separate(slope: Slope, sigmas: Tensor, noise: Iterator[Tensor], stepping: Stepping) -> Tensor:
+    """Sources of the mixture that `slope` was made for (`posteriors.dirac`, `posteriors.gaussian`)."""
+    x = sigmas[0] * next(noise)
+    for sigma, sigma_next in itertools.pairwise(sigmas):
+        x = _step(slope, x, (sigma, sigma_next), noise, stepping, stepping.gamma(len(sigmas) - 1))
+    return x
+
+
+def generate(denoise: Denoiser, sigmas: Tensor, noise: Iterator[Tensor], stepping: Stepping) -> Tensor:
+    """All sources from the prior; their sum is the piece. Draws as `impute` does with nothing known."""
+    nothing = torch.zeros(1).to(sigmas)
+    return impute(denoise, Known(nothing, nothing), sigmas, noise, stepping)
+
+
+def impute(denoise: Denoiser, known: Known, sigmas: Tensor, noise: Iterator[Tensor], stepping: Stepping) -> Tensor:
+    """The sources that go with the known ones (section 4.2): these are noised anew to the level of every step.
+
+    The result holds what is known as it is. The rest follows its entries of the score, so without corrections it only
+    hears the known through the network; corrections let both agree.
+    """
+    slope = prior(denoise)
+    x = sigmas[0] * next(noise)
+    for sigma, sigma_next in itertools.pairwise(sigmas):
+        noisy = known.sources + sigma * next(noise)
+
+        def hold(x: Tensor, noisy: Tensor = noisy) -> Tensor:
+            return known.mask * noisy + (1 - known.mask) * x
+
+        x = _step(slope, x, (sigma, sigma_next), noise, stepping, stepping.gamma(len(sigmas) - 1), hold)
+    return known.mask * known.sources + (1 - known.mask) * x
+
+
+def _step(
+    slope: Slope,
+    x: Tensor,
+    levels: tuple[Tensor, Tensor],
+    noise: Iterator[Tensor],
+    stepping: Stepping,
+    gamma: float,
+    hold: Hold = lambda x: x,
+) -> Tensor:
+    """From the first level to the second; between corrections noise undoes the step."""
+    sigma, sigma_next = levels
+    sigma_hat = sigma * (1 + gamma)
+    for correction in range(stepping.corrections):
+        x = hold(x) + (sigma_hat.square() - sigma.square()).sqrt() * next(noise)
+        x, direction = slope(x, sigma_hat)
+        x = x + (sigma_next - sigma_hat) * direction
+        if correction < stepping.corrections - 1:
+            x = x + (sigma.square() - sigma_next.square()).sqrt() * next(noise)
+    return x

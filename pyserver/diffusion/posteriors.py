@@ -1,0 +1,78 @@
+"""Which way noisy sources go: along the score of the prior, or of the prior given a mixture (MSDM, section 4).
+
+Axes: B batch, S sources, any others, L samples. A mixture has 1 for S. Levels share the waveform's unit.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from pyserver.diffusion.samplers import Denoiser
+
+Slope = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""`(x, sigma)` -> where the step starts, which is x unless a constraint moves it, and `dx / dsigma` there.
+
+By the probability flow with `sigma(t) = t` (eq. 3) the slope is `-sigma` times the score.
+"""
+
+
+def score(denoise: Denoiser, x: Tensor, sigma: Tensor) -> Tensor:
+    """`S(x; sigma) = (D(x; sigma) - x) / sigma²`, the gradient of the log-density at noise level sigma (a scalar)."""
+    return (denoise(x, level_of_items(sigma, x)) - x) / sigma.square()
+
+
+def prior(denoise: Denoiser) -> Slope:
+    """No mixture is given: total generation."""
+
+    def slope(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        return x, (x - denoise(x, level_of_items(sigma, x))) / sigma
+
+    return slope
+
+
+def dirac(denoise: Denoiser, mixture: Tensor, constrained: int) -> Slope:
+    """Sources that sum to the mixture exactly: `constrained` numbers the one that is what others leave (eqs. 8, 19).
+
+    The score of a free source is its own minus that of the constrained one (eq. 23; with independent networks, which
+    `denoise` then asks each about its own source, eq. 28). The choice matters by decibels (table 5).
+    """
+
+    def slope(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        x = with_remainder(x, mixture, constrained)
+        every = (x - denoise(x, level_of_items(sigma, x))) / sigma
+        return x, every - every[:, constrained : constrained + 1]
+
+    return slope
+
+
+def gaussian(denoise: Denoiser, mixture: Tensor, coefficient: float) -> Slope:
+    """Sources that sum to the mixture up to Gaussian noise of scale `gamma = coefficient * sigma` (eqs. 7 and 26).
+
+    The likelihood's gradient points towards the mixture; as printed in the paper it has the opposite sign. As published
+    it is `(y - sum x) / (2 gamma²)`.
+    """
+    if coefficient <= 0:
+        raise ValueError(f"the mixture's noise has a positive scale, not {coefficient} times sigma")
+
+    def slope(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        gamma = coefficient * sigma
+        missing = mixture - x.sum(1, keepdim=True)
+        own = (x - denoise(x, level_of_items(sigma, x))) / sigma
+        return x, own - sigma / (2 * gamma.square()) * missing
+
+    return slope
+
+
+def with_remainder(x: Tensor, mixture: Tensor, constrained: int) -> Tensor:
+    """x with source `constrained` replaced by what the others leave of the mixture."""
+    if not 0 <= constrained < x.shape[1]:
+        raise ValueError(f"there are sources 0 to {x.shape[1] - 1}, none numbered {constrained}")
+    x = x.clone()
+    x[:, constrained : constrained + 1] = 0
+    x[:, constrained : constrained + 1] = mixture - x.sum(1, keepdim=True)
+    return x
+
+
+def level_of_items(sigma: Tensor, x: Tensor) -> Tensor:
+    """One level for every item of the batch, shape (B)."""
+    return sigma.to(x).expand(x.shape[0])

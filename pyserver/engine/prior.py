@@ -1,0 +1,96 @@
+"""What a joint prior does, by the settings of its card: separates a mixture, generates a piece, accompanies stems.
+
+All at the model's rate, mono and at the card's `reference_rms`, the level of the mixtures it learnt from. Noise comes
+from the caller, as tensors (B, S, `padded_length`). Axes: B batch, S stems, L samples.
+"""
+
+from collections.abc import Iterator
+
+from torch import Tensor
+from torch.nn.functional import pad
+
+from pyserver.diffusion import joint, posteriors
+from pyserver.diffusion.joint import Known, Stepping
+from pyserver.diffusion.samplers import Denoiser, clamped
+from pyserver.diffusion.schedules import diffusion_schedule
+from pyserver.errors import StemlineError
+from pyserver.models.card import ModelCard, PriorSettings, WalkSettings
+from pyserver.models.interface import JointModel
+
+
+class ModelCannot(StemlineError):
+    """A model was asked for what its card does not say it can do."""
+
+    reason = "MODEL_CANNOT"
+
+    def __init__(self, card: ModelCard, ability: str) -> None:
+        can = ", ".join(card.abilities)
+        super().__init__(f"model {card.name} cannot {ability}, only {can}", model=card.name, ability=ability)
+
+
+def padded_length(model: JointModel, length: int) -> int:
+    """What the network takes for `length` samples: the next multiple. Draws of noise have this length."""
+    return length + -length % model.length_multiple
+
+
+def separate(model: JointModel, mixture_BL: Tensor, card: ModelCard, steps: int, noise: Iterator[Tensor]) -> Tensor:
+    """(B, S, L). With the Dirac posterior the stems sum to the mixture. Raises ModelCannot."""
+    settings = _prior(card, "separate")
+    length = mixture_BL.shape[-1]
+    mixture_B1L = pad(mixture_BL, (0, padded_length(model, length) - length))[:, None]
+    walk = _Walk(model, settings.separation, steps, mixture_BL)
+    if settings.posterior == "gaussian":
+        slope = posteriors.gaussian(walk.denoise, mixture_B1L, settings.coefficient)
+        return joint.separate(slope, walk.sigmas, noise, walk.stepping)[..., :length]
+    constrained = card.stems.index(settings.constrained_stem)
+    slope = posteriors.dirac(walk.denoise, mixture_B1L, constrained)
+    found = joint.separate(slope, walk.sigmas, noise, walk.stepping)
+    # the paper's algorithm 1 ends with this; the published code leaves it out
+    return posteriors.with_remainder(found, mixture_B1L, constrained)[..., :length]
+
+
+def generate(model: JointModel, card: ModelCard, steps: int, noise: Iterator[Tensor]) -> Tensor:
+    """(B, S, L) as many and as long as the draws are. Raises ModelCannot."""
+    first = next(noise)
+    walk = _Walk(model, _generation(card, "generate"), steps, first)
+    return joint.generate(walk.denoise, walk.sigmas, _again(first, noise), walk.stepping)
+
+
+def accompany(model: JointModel, card: ModelCard, known: Known, steps: int, noise: Iterator[Tensor]) -> Tensor:
+    """(B, S, L): what goes with the known stems, and these as they are.
+
+    `known` may also hold a region in time of all stems: a long piece is made window by window, each of which knows the
+    end of the one before. Its tensors are broadcastable to the draws, whose length is a multiple the network takes;
+    where `sources` are padded, the mask should be 0. Raises ModelCannot.
+    """
+    first = next(noise)
+    walk = _Walk(model, _generation(card, "accompany"), steps, first)
+    return joint.impute(walk.denoise, known, walk.sigmas, _again(first, noise), walk.stepping)
+
+
+class _Walk:
+    """A card's settings as the samplers take them, on the device and in the precision of `like`."""
+
+    def __init__(self, model: JointModel, settings: WalkSettings, steps: int, like: Tensor) -> None:
+        levels = diffusion_schedule(max(steps, 1), settings.sigma_min, settings.sigma_max, settings.rho)
+        limit = model.output_limit
+        self.denoise: Denoiser = model.denoise if limit is None else clamped(model.denoise, limit)
+        self.sigmas = levels.to(like)
+        self.stepping = Stepping(corrections=settings.corrections, churn=settings.churn)
+
+
+def _prior(card: ModelCard, ability: str) -> PriorSettings:
+    if card.prior is None or ability not in card.abilities:
+        raise ModelCannot(card, ability)
+    return card.prior
+
+
+def _generation(card: ModelCard, ability: str) -> WalkSettings:
+    generation = _prior(card, ability).generation
+    assert generation is not None, "both abilities need it"
+    return generation
+
+
+def _again(first: Tensor, rest: Iterator[Tensor]) -> Iterator[Tensor]:
+    yield first
+    yield from rest
