@@ -21,6 +21,7 @@ from training.data.pool import StemPool, batches
 from training.experiments.experiment import Experiment, MissingRun, Sources
 from training.experiments.registry import EXPERIMENTS, UnknownExperiment, experiment
 from training.loop import Precision, TrainConfig, train
+from training.memory import keep_freed_memory
 from training.parallel import World, join, leave
 from training.runs import Run, RunMismatch
 
@@ -45,7 +46,8 @@ class Arguments:
     smoke: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """The same code in seconds: a tiny network, a few steps on short crops."""
     steps: int | None = None
-    """Instead of the experiment's own; so are the next three."""
+    """Instead of the experiment's own; so are the next five."""
+    batch_size: int | None = None
     micro_batch: int | None = None
     precision: Literal["fp32", "bf16"] | None = None
     checkpoint_activations: bool | None = None
@@ -64,7 +66,7 @@ def chosen(arguments: Arguments) -> Experiment:
     found = experiment(arguments.experiment or arguments.name or "")
     if arguments.smoke:
         found = found.smoke()
-    names = ("steps", "micro_batch", "checkpoint_activations", "compile")
+    names = ("steps", "batch_size", "micro_batch", "checkpoint_activations", "compile")
     changes: dict[str, Any] = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
     if arguments.precision is not None:
         changes["precision"] = Precision(arguments.precision)
@@ -119,6 +121,8 @@ def main(arguments: Arguments) -> None:
         return
     torch.set_float32_matmul_precision("high")  # what fp32 is left on a GPU may use its tensor cores
     world = join(arguments.device)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     try:
         run_stage(arguments, world)
     except (DatasetError, MissingRun, RunMismatch, UnknownExperiment, ValueError) as error:
