@@ -30,10 +30,12 @@ from training.blocks import checkpoint_activations, compile_blocks
 from training.experiments.experiment import Experiment, Sources
 from training.experiments.registry import experiment
 from training.loop import Precision, Stage, TrainConfig, add_up_gradients, update_average
+from training.memory import keep_freed_memory
 from training.optimisers import Optimiser, build_optimiser
 from training.parallel import World, join
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (  # the first that fits an operation's name
+    ("optimiser", ("adam", "_fused", "foreach")),
     ("attention", ("attention", "flash")),
     ("convolutions", ("conv",)),
     ("matrix products", ("mm", "bmm", "linear")),
@@ -207,6 +209,8 @@ def main(arguments: Arguments) -> None:
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     world = join(arguments.device)
+    if world.device.type == "cpu":
+        keep_freed_memory()
     found = configured(arguments, world)
     config = found.train
     limit = matmul_limit(world, config.precision)

@@ -109,15 +109,16 @@ class Rotary(nn.Module):
         self.freqs = nn.Parameter(freqs, requires_grad=False)
 
     def forward(self, length: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, each (length, dim_head / 2)."""
+        """Cosines and sines as `rotate_pairs` takes them, each (length, dim_head)."""
         angles = torch.arange(length, device=self.freqs.device, dtype=self.freqs.dtype)[:, None] * self.freqs
-        return angles.cos(), angles.sin()
+        cos, sin = angles.cos(), angles.sin()
+        return torch.stack([cos, cos], dim=-1).flatten(-2), torch.stack([-sin, sin], dim=-1).flatten(-2)
 
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotates (..., length, dim_head) by the angles of `Rotary`."""
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, odd * cos + even * sin], dim=-1).flatten(-2)
+    """Rotates (..., length, dim_head) by the angles of `Rotary`: half the passes over memory of even and odd apart."""
+    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    return x * cos + swapped * sin
 
 
 class ScaleShift(nn.Module):
