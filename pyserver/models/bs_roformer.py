@@ -117,7 +117,7 @@ class Rotary(nn.Module):
 
 def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotates (..., length, dim_head) by the angles of `Rotary`: half the passes over memory of even and odd apart."""
-    swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
+    swapped = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
     return x * cos + swapped * sin
 
 
