@@ -23,6 +23,7 @@ from pyserver.models.card import ModelCard
 from training.cards import (
     BadInput,
     RunFacts,
+    generator_settings,
     quality_of,
     read_manifest,
     read_sweep,
@@ -34,12 +35,14 @@ from training.runs import RunMismatch, finished_weights
 from training.shards import MIB, write_shards
 
 CHECKSUMS = "SHA256SUMS"
+GENERATOR = "generator"
+"""Stage, and part, of a generative model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
     separator: Path
-    """Run of the separator."""
+    """Run of the separator, or of a generative model, which has no other part."""
     refiner: Path | None = None
     """Run of the refiner that goes with it: consistency, diffusion or control. Without: a separator alone."""
     out: Path
@@ -52,6 +55,8 @@ class Arguments:
     """The refiner's starting level for one step, chosen on validation data."""
     sweep: Path | None = None
     """JSON of `training.sweep`: the best levels of every number of steps, instead of `--sigma-max`."""
+    sampler: Path | None = None
+    """JSON of `training.sweep_rho`: how a generative model is sampled."""
     default_steps: int | None = None
     """Refiner steps where the user does not say; default: 1 if it was swept, else the fewest that were."""
     runs: tuple[Path, ...] = ()
@@ -78,11 +83,13 @@ def export(arguments: Arguments) -> catalogue.InstalledModel:
     """Writes the model and gives it back as the catalogue reads it. Raises BadInput, ShardTooSmall."""
     facts = RunFacts.read(arguments.separator)
     refiner = RunFacts.read(arguments.refiner) if arguments.refiner else None
+    if refiner is not None and facts.stage == GENERATOR:
+        raise BadInput(f"{facts.folder} is a generative model, which has no refiner beside it")
     if refiner is not None and (refiner.architecture, refiner.stems) != (facts.architecture, facts.stems):
         raise BadInput(f"{refiner.folder} is a refiner of another model than {facts.folder}")
     network = network_of(facts, refiner)
     model = registry.build(facts.architecture, network)
-    load_part(model.get_submodule("separator"), facts.folder)
+    load_part(model.get_submodule(GENERATOR if facts.stage == GENERATOR else "separator"), facts.folder)
     if refiner is not None:
         load_part(model.get_submodule("refiner"), refiner.folder)
     beside = arguments.out.with_name(f".{arguments.out.name}.partial")
@@ -114,6 +121,9 @@ def card_of(arguments: Arguments, facts: RunFacts, refiner: RunFacts | None, sha
         levels = read_sweep(arguments.sweep)
     runs = [facts, *(RunFacts.read(run) for run in arguments.runs), *([refiner] if refiner else [])]
     text = training_text([read_manifest(path) for path in arguments.data], runs)
+    sampling = refiner_settings(refiner, levels, arguments.default_steps) if refiner else None
+    if facts.stage == GENERATOR:
+        sampling = generator_settings(facts, arguments.sampler)
     documents: list[dict[str, Any]] = [json.loads(path.read_text()) for path in arguments.quality]
     return ModelCard(
         name=arguments.name,
@@ -124,7 +134,7 @@ def card_of(arguments: Arguments, facts: RunFacts, refiner: RunFacts | None, sha
         sample_rate_hz=facts.sample_rate_hz,
         channels=facts.channels,
         **window_settings(facts.architecture),
-        refiner=refiner_settings(refiner, levels, arguments.default_steps) if refiner else None,
+        refiner=sampling,
         licence=arguments.licence,
         weights=tuple(sha256),
         sha256=sha256,

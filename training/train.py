@@ -99,9 +99,12 @@ def run_stage(arguments: Arguments, world: World) -> int:
     validation = arguments.validation or arguments.data / "val"
     open_dataset(validation)  # before hours of music are decoded
     with world.device:
-        sources = Sources(validation=validation, separator=arguments.separator, refiner=arguments.refiner)
+        training = arguments.data / "train"
+        sources = Sources(
+            validation=validation, training=training, separator=arguments.separator, refiner=arguments.refiner
+        )
         stage, average = chosen_experiment.build(sources)
-    pool = StemPool(arguments.data / "train", chosen_experiment.stems, chosen_experiment.sample_rate_hz)
+    pool = StemPool(training, chosen_experiment.stems, chosen_experiment.sample_rate_hz)
     if world.first:
         print(f"{chosen_experiment.name}: {len(pool.tracks)} songs, {pool.seconds / 60:.0f} minutes", flush=True)
 

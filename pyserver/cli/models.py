@@ -162,7 +162,8 @@ def _posterior(card: ModelCard) -> str:
 
 def _facts(model: InstalledModel) -> list[tuple[str, str]]:
     card, refiner = model.card, model.card.refiner
-    steps = f"{refiner.kind}, {refiner.default_steps} by default" if refiner else "none"
+    by_default = f"by default ({card.evaluations(card.default_steps)} network evaluations)"
+    steps = f"{refiner.kind}, {refiner.default_steps} {by_default}" if refiner else "none"
     cost = f"{card.evaluations(card.default_steps)} network evaluations a window, with {card.default_steps} steps"
     lengths = (samples / card.sample_rate_hz for samples in (card.window_samples, card.live_window_samples))
     window = "{:.2f} s, live {:.2f} s".format(*lengths)

@@ -22,13 +22,14 @@ from pyserver.diffusion.samplers import (
     consistency_multistep,
     consistency_multistep_textbook,
     edm_stochastic,
+    heun,
 )
 from pyserver.diffusion.scalings import consistency_scalings, edm_scalings
 from pyserver.diffusion.schedules import consistency_schedule, diffusion_schedule
 from pyserver.engine import prior
 from pyserver.engine.messages import Audio, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard, RefinerSettings
-from pyserver.models.interface import AnyModel, Features, JointModel, SeparationModel
+from pyserver.models.interface import AnyModel, Features, GenerativeModel, JointModel, SeparationModel
 
 SILENCE_RMS = 1e-9  # -180 dB: below every recording's last bit
 
@@ -70,7 +71,9 @@ class Pipeline:
             stems_GSCL = share_what_is_missing(stems_GSCL, mixture_GCL)
         return self._back_to_client(stems_GSCL, mixture_GCL, mixture_GCN, rate)
 
-    def _shape(self, length: int) -> tuple[int, int, int]:
+    def _shape(self, length: int) -> tuple[int, ...]:
+        if isinstance(self.model, GenerativeModel):
+            return self.model.noise_shape(length)
         samples = prior.padded_length(self.model, length) if isinstance(self.model, JointModel) else length
         return len(self.card.stems), self.card.channels, samples
 
@@ -92,6 +95,8 @@ class Pipeline:
         if isinstance(model, JointModel):
             mono = (draw[:, :, 0] for draw in noise)
             return prior.separate(model, mixture_BCL[:, 0], self.card, steps, mono)[:, :, None]
+        if steps and refiner is not None and isinstance(model, GenerativeModel):
+            return generate(model, mixture_BCL, refiner, steps, noise)
         stems, features = model.separate(mixture_BCL)
         if steps and refiner is not None:
             stems = refine(model, stems, features, refiner, steps, noise)
@@ -112,15 +117,21 @@ class Pipeline:
         return stems_GSCN
 
 
-def _noise_of_groups(
-    groups: list[tuple[int, ...]], request: WindowRequest, shape: tuple[int, int, int]
-) -> Iterator[Tensor]:
-    """(G, S, C, L) draws. A group's stream is keyed by its first channel beside (seed, position)."""
+def _noise_of_groups(groups: list[tuple[int, ...]], request: WindowRequest, shape: tuple[int, ...]) -> Iterator[Tensor]:
+    """(G, *shape) draws. A group's stream is keyed by its first channel beside (seed, position)."""
     streams = [
         normal_stream(request.settings.noise_seed + (group[0] << 32), request.position, shape) for group in groups
     ]
     while True:
         yield torch.stack([next(stream) for stream in streams])
+
+
+def generate(
+    model: GenerativeModel, mixture_BCL: Tensor, settings: RefinerSettings, steps: int, noise: Iterator[Tensor]
+) -> Tensor:
+    """Stems (B, S, C, L) sampled from noise alone, given the mixture."""
+    x_start, features = model.begin(mixture_BCL)
+    return model.finish(refine(model, x_start, features, settings, steps, noise), features)
 
 
 def refine(
@@ -132,7 +143,7 @@ def refine(
     noise: Iterator[Tensor],
 ) -> Tensor:
     """The separator's stems after `steps` steps of the sampler that the card names (DiCoSe, section 3)."""
-    scalings = edm_scalings if settings.kind == "edm" else consistency_scalings
+    scalings = edm_scalings if settings.kind in ("edm", "heun") else consistency_scalings
     limit = model.output_limit
 
     def denoise(x: Tensor, sigma_B: Tensor) -> Tensor:
@@ -145,6 +156,10 @@ def refine(
         refined = edm_stochastic(
             inner, stems_BSCL, sigmas, noise, corrections=settings.corrections, churn=settings.churn
         )
+    elif settings.kind == "heun":
+        inner = clamped(denoise, limit) if limit is not None else denoise
+        sigmas = diffusion_schedule(steps, *levels).to(stems_BSCL)
+        refined = heun(inner, stems_BSCL, sigmas, noise, churn=settings.churn)
     else:
         sample = consistency_multistep if settings.kind == "consistency" else consistency_multistep_textbook
         refined = sample(denoise, stems_BSCL, consistency_schedule(steps, *levels).to(stems_BSCL), noise)

@@ -11,7 +11,7 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -135,10 +135,25 @@ class ScaleShift(nn.Module):
         return x * (1 + scale) + shift
 
 
+class TransformerSettings(Protocol):
+    """What a transformer must be told; a BSRoformerConfig says it, and more."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def heads(self) -> int: ...
+    @property
+    def dim_head(self) -> int: ...
+    @property
+    def attn_dropout(self) -> float: ...
+    @property
+    def ff_dropout(self) -> float: ...
+
+
 class Attention(nn.Module):
     """Norm, rotary attention with a gate a head, projection; without residual. `mapping` 0: not conditioned."""
 
-    def __init__(self, config: BSRoformerConfig, rotary: Rotary, mapping: int) -> None:
+    def __init__(self, config: TransformerSettings, rotary: Rotary, mapping: int) -> None:
         super().__init__()
         inner = config.heads * config.dim_head
         self.heads, self.dropout = config.heads, config.attn_dropout
@@ -166,7 +181,7 @@ class Attention(nn.Module):
 class FeedForward(nn.Module):
     """Norm, expansion, GELU, projection; without residual."""
 
-    def __init__(self, config: BSRoformerConfig, mapping: int) -> None:
+    def __init__(self, config: TransformerSettings, mapping: int) -> None:
         super().__init__()
         hidden = config.dim * _FEED_FORWARD_MULTIPLIER
         self.to_scale_shift = ScaleShift(mapping, config.dim) if mapping else None
@@ -189,7 +204,7 @@ class FeedForward(nn.Module):
 class Transformer(nn.Module):
     """(Q, n, D) -> (Q, n, D); no norm at the end."""
 
-    def __init__(self, config: BSRoformerConfig, depth: int, rotary: Rotary, mapping: int) -> None:
+    def __init__(self, config: TransformerSettings, depth: int, rotary: Rotary, mapping: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             nn.ModuleList([Attention(config, rotary, mapping), FeedForward(config, mapping)]) for _ in range(depth)

@@ -6,22 +6,33 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from pyserver.diffusion.cost import network_evaluations
+
+WITHOUT_SEPARATOR = ("diff_vs",)
+"""Architectures whose "refiner" samples from noise alone."""
+SAMPLERS = ("consistency", "consistency_textbook", "edm", "heun")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefinerSettings:
     """How the refiner of a model is run when the user does not say otherwise.
 
     `sigma_max` holds one starting noise level for each step count that was tuned (key: number of steps), in the unit
-    of the waveform at `reference_rms`; `kind` names the sampler in `pyserver.diffusion.samplers`.
+    of the waveform at `reference_rms`, or of a generative model's own domain; `kind` names the sampler in
+    `pyserver.diffusion.samplers`: "consistency" (as published), "consistency_textbook", "edm" or "heun".
     """
 
-    kind: str  # "consistency" (as published), "consistency_textbook" or "edm"
+    kind: str
     default_steps: int
     sigma_max: Mapping[int, float]
     sigma_min: float
     rho: float
     corrections: int = 1
     churn: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in SAMPLERS:
+            raise ValueError(f"there is no sampler {self.kind!r}, only {', '.join(SAMPLERS)}")
 
     def sigma_max_for(self, steps: int) -> float:
         """The tuned level for `steps`, or that of the nearest step count that was tuned."""
@@ -150,10 +161,13 @@ class ModelCard:
         return asked if self.refiner else 0
 
     def evaluations(self, steps: int) -> int:
-        """Network evaluations for one window: the separator and its refiner, or the prior."""
+        """Network evaluations for one window: the separator and its refiner, or what samples without one."""
         if self.prior is not None:
             return self.prior.separation.evaluations(steps)
-        return 1 + steps * (self.refiner.corrections if self.refiner else 0)
+        if self.refiner is None or not steps:
+            return 1
+        separator = 0 if self.architecture in WITHOUT_SEPARATOR else 1
+        return separator + network_evaluations(self.refiner.kind, steps, self.refiner.corrections)
 
     @property
     def weights_sha256(self) -> str:

@@ -14,6 +14,7 @@ from pyserver.errors import StemlineError
 __all__ = [
     "AnyModel",
     "Features",
+    "GenerativeModel",
     "JointModel",
     "ModelHasNoRefiner",
     "Scalings",
@@ -49,6 +50,26 @@ class SeparationModel(nn.Module, ABC):
     @abstractmethod
     def denoise(self, x_BSCL: Tensor, sigma_B: Tensor, features: Features, scalings: ScalingsFunction) -> Tensor:
         """`D(x; sigma)` of the refiner for all stems, without clamp; `features` from `separate` of the same windows."""
+
+
+class GenerativeModel(SeparationModel):
+    """A model without a separator: stems are sampled from noise, in a domain of the model's own.
+
+    `separate` gives the estimate of one evaluation, for where nobody asks for steps. `denoise` works in the domain that
+    `begin` opens and `finish` leaves; the sampler's levels are in its unit.
+    """
+
+    @abstractmethod
+    def begin(self, mixture_BCL: Tensor) -> tuple[Tensor, Features]:
+        """Zeros in the model's domain, to which the sampler adds its noise, and the features of the mixture."""
+
+    @abstractmethod
+    def noise_shape(self, num_samples: int) -> tuple[int, ...]:
+        """Of one item in that domain."""
+
+    @abstractmethod
+    def finish(self, x: Tensor, features: Features) -> Tensor:
+        """All stems (B, S, C, L) of what was sampled."""
 
 
 class JointModel(nn.Module, ABC):

@@ -38,6 +38,12 @@ def _band_split(config: Config) -> AnyModel:
     return band_split.build(config)
 
 
+def _diff_vs(config: Config) -> AnyModel:
+    from pyserver.models import diff_vs
+
+    return diff_vs.build(config)
+
+
 def _msdm(config: Config) -> AnyModel:
     from pyserver.models.msdm import JointSources
 
@@ -54,6 +60,7 @@ ARCHITECTURES: dict[str, Callable[[Config], AnyModel]] = {
     "band_split": _band_split,
     "dicose_bs_roformer": _dicose_bs_roformer,
     "dicose_unet": _dicose_unet,
+    "diff_vs": _diff_vs,
     "isdm": _isdm,
     "msdm": _msdm,
 }

@@ -26,7 +26,7 @@ class CropConfig:
     """`remix` is the chance that a crop's stems come from unrelated songs, `repitch` that such a stem is resampled.
 
     `mixup` are the chances of a second, a third, ... cut of the same class in a remixed stem, which is then their mean,
-    each at 0.5 to 1.5 of its level.
+    each at 0.5 to 1.5 of its level. `only_present`: such a stem comes from a song that has it; else it may be silent.
     """
 
     samples: int
@@ -36,6 +36,7 @@ class CropConfig:
     min_active_stems: int = 2
     channels: int = 2
     mixup: tuple[float, ...] = ()
+    only_present: bool = False
 
     def __post_init__(self) -> None:
         if self.channels not in (1, 2):
@@ -52,6 +53,7 @@ class StemPool:
         self.dataset, self.stems, self.rate_hz, self.limit = open_dataset(folder), tuple(stems), rate_hz, limit
         self.names: list[str] = []
         self.tracks: list[Int16] = []
+        self.with_stem: dict[str, list[Int16]] = {stem: [] for stem in self.stems}
         self.refresh()
 
     def refresh(self) -> None:
@@ -63,6 +65,9 @@ class StemPool:
             for name in progress.track(new, "decoding", transient=True, disable=len(new) < 20):
                 self.tracks.append(next(ready))
                 self.names.append(name)
+                for stem, sources in new[name].parts(self.stems).items():
+                    if sources:
+                        self.with_stem[stem].append(self.tracks[-1])
 
     @property
     def seconds(self) -> float:
@@ -114,7 +119,8 @@ def draw_crop(pool: StemPool, config: CropConfig, rng: np.random.Generator) -> n
 def _stem_of_any_song(
     pool: StemPool, stem: int, config: CropConfig, rng: np.random.Generator
 ) -> npt.NDArray[np.float32]:
-    track = pool.tracks[rng.integers(len(pool.tracks))]
+    tracks = (config.only_present and pool.with_stem[pool.stems[stem]]) or pool.tracks
+    track = tracks[rng.integers(len(tracks))]
     if rng.random() < config.repitch:
         ratio = float(np.exp(rng.uniform(-1, 1) * config.repitch_range))
         return _repitched(track, stem, config.samples, ratio, rng)

@@ -24,9 +24,10 @@ class MissingRun(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Songs to validate with, and the runs (or folders of models) that a stage starts from."""
+    """Songs to validate with, those of training (to be measured), and the runs or models that a stage starts from."""
 
     validation: Path
+    training: Path | None = None
     separator: Path | None = None
     refiner: Path | None = None
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from training.experiments import dicose, stemline_small
+from training.experiments import dicose, diff_vs, stemline_small
 from training.experiments.experiment import Experiment
 from training.loop import TrainConfig
 from training.small_stages import SmallExperiment
@@ -22,6 +22,7 @@ def _small(name: str, settings: Callable[[], TrainConfig]) -> SmallExperiment:
 EXPERIMENTS: Mapping[str, Callable[[], Experiment]] = {
     **{name: partial(_small, name, settings) for name, settings in stemline_small.EXPERIMENTS.items()},
     **dicose.EXPERIMENTS,
+    **diff_vs.EXPERIMENTS,
 }
 
 
