@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from cli_tools import Home, require_whole
+from cli_tools import Home
 from torch import Tensor
 
 from pyserver.models import catalogue
@@ -170,14 +170,15 @@ def test_rho_is_swept_and_the_server_bounces_with_the_best(run: Path, sung: Path
     home = Home(tmp_path / "home", tmp_path / "models")
     result = home.run("bounce", source, "-o", tmp_path / "out", "--cpu", "--model", "diff-vs", "--steps", 2)
     assert result.returncode == 0, result.stderr
-    require_whole(source, tmp_path / "out" / "vocals")
-    names = {path.stem for path in (tmp_path / "out" / "vocals").glob("*.wav")}
-    assert names == {"vocals", "other", "residual"}
     told = home.run("models", "info", "diff-vs").stdout
     assert "heun, 3 by default (5 network evaluations)" in told
-    parts = [soundfile.read(tmp_path / "out" / "vocals" / f"{name}.wav")[0] for name in ("vocals", "other")]
+    where = tmp_path / "out" / "vocals"
+    parts = {path.stem: soundfile.read(path, always_2d=True)[0] for path in where.glob("*.wav")}
     mixture = soundfile.read(source, always_2d=True)[0]
-    assert np.abs(sum(parts) - mixture).max() < 1e-5
+    assert set(parts) == {"vocals", "other", "residual"}
+    assert np.abs(sum(parts.values()) - mixture).max() < 1e-6
+    loudest = max(np.abs(part).max() for part in parts.values())  # vocals of so short a training are loud
+    assert np.abs(parts["residual"]).max() < 2e-5 * loudest
 
 
 def test_what_cannot_be_swept_or_exported_says_why(run: Path, sung: Path, tmp_path: Path, tiny_models: Path) -> None:
