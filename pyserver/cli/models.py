@@ -39,7 +39,10 @@ class Import:
     """Install a model from a published Lightning checkpoint. Nothing in the file is executed."""
 
     file: tyro.conf.Positional[Path]
-    """A `model.ckpt` of DiCoSe."""
+    """A `model.ckpt` of DiCoSe, MSDM or ISDM."""
+    others: tuple[Path, ...] = ()
+    """Of ISDM, which has one file a stem: those of the other stems, in the order bass (the first), drums, guitar,
+    piano."""
     name: str | None = None
     """What to call the model."""
     config: Path | None = None
@@ -117,7 +120,13 @@ def _import(args: Import) -> None:
     from pyserver.models.lightning import ImportOptions, import_checkpoint  # needs torch, which takes its time
 
     configuration = _configuration(args.config)
-    options = ImportOptions(name=args.name, configuration=configuration, replace=args.replace, source=args.file.name)
+    options = ImportOptions(
+        name=args.name,
+        configuration=configuration,
+        replace=args.replace,
+        source=", ".join(path.name for path in (args.file, *args.others)),
+        others=args.others,
+    )
     _show_installed(import_checkpoint(args.file, options))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pyserver.errors import StemlineError
-from pyserver.models.published import Backbone
+from pyserver.models.published import Backbone, PublishedPrior
 from pyserver.models.torch_archive import Foreign
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -49,7 +49,7 @@ def backbone_of(keys: Mapping[str, Any]) -> str:
     raise UnknownNetwork("the checkpoint holds neither a U-Net nor a BS-RoFormer of DiCoSe")
 
 
-def configure(backbone: str, facts: Backbone, shapes: Shapes, given: Any, saved: Any) -> Config:
+def configure(backbone: str, facts: Backbone | PublishedPrior, shapes: Shapes, given: Any, saved: Any) -> Config:
     """Settings of the network with these parameters, named as in the published configurations.
 
     `given` is what the user's file says, `saved` the checkpoint's hyper-parameters: trees of any depth. Raises
@@ -129,7 +129,8 @@ def _count(shapes: Shapes, prefix: str) -> int:
 
 def _unet(shapes: Shapes) -> Config:
     levels = _count(shapes, "downsamples.")
-    channels = shapes["to_features.0.weight"][0] // 4
+    embedding = "to_features.0.weight" if "to_features.0.weight" in shapes else "to_time.0.1.weight"
+    channels = shapes[embedding][0] // 4
     first = shapes["to_in.module_list.0.block.block1.project.weight"]
     down = [shapes[f"downsamples.{level}.downsample.weight"] for level in range(levels)]
     factors = [shapes[f"upsamples.{levels - 1 - level}.upsample.weight"][2] // 2 for level in range(levels)]
@@ -144,8 +145,9 @@ def _unet(shapes: Shapes) -> Config:
         "num_blocks": [_count(shapes, f"downsamples.{level}.blocks.") for level in range(levels)],
         "attentions": attentions,
         "use_attention_bottleneck": "bottleneck.attention.fn.to_q.weight" in shapes,
-        "context_features": shapes["to_features.0.weight"][1],
     }
+    if "to_features.0.weight" in shapes:
+        config["context_features"] = shapes["to_features.0.weight"][1]
     if any(attentions):
         wide = shapes[f"downsamples.{attentions.index(True)}.transformer.feed_forward.1.weight"]
         config["attention_multiplier"] = wide[0] // wide[1]

@@ -11,23 +11,20 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from pyserver.audio.files import writing_to
 from pyserver.errors import StemlineError
-from pyserver.models import catalogue, registry
+from pyserver.models import catalogue, prior_import
 from pyserver.models.card import ModelCard
 from pyserver.models.configuration import UnknownNetwork, backbone_of, configure, find_value
 from pyserver.models.dicose import PUBLISHED_PREFIXES, DicoseConfig
+from pyserver.models.fitting import KeysDoNotFit, Tensors, below, require_exact, shapes, some
 from pyserver.models.published import BACKBONES, Backbone
 from pyserver.models.torch_archive import NotACheckpoint, StoredTensor, TorchArchive
-
-Tensors = Mapping[str, StoredTensor]
 
 WEIGHTS_FILE = "model.safetensors"
 # Copies that a checkpoint may hold besides those we take; any other key is an error.
@@ -49,12 +46,6 @@ _LEVEL_NOTE = (
 )
 
 
-class KeysDoNotFit(StemlineError):
-    """Names or shapes in the checkpoint are not exactly those of the network."""
-
-    reason = "KEYS_DO_NOT_FIT"
-
-
 class ModelExists(StemlineError):
     reason = "MODEL_EXISTS"
 
@@ -65,12 +56,16 @@ class BadModelName(StemlineError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportOptions:
-    """`name`: None for the published one. `configuration`: a tree of settings, see `configuration.configure`."""
+    """`name`: None for the published one. `configuration`: a tree of settings, see `configuration.configure`.
+
+    `others` are files that belong to the same model: of ISDM, which has one a stem, all but the first.
+    """
 
     name: str | None = None
     configuration: Any = None
     replace: bool = False
     source: str = ""
+    others: tuple[Path, ...] = ()
     licence: str = "unknown (the authors' code is MIT)"
 
 
@@ -84,19 +79,36 @@ class ImportPlan:
     parts: Tensors
     network_keys: frozenset[str]
 
+    @property
+    def default_name(self) -> str:
+        return self.facts.name + _STAGE_SUFFIXES[self.stage]
+
+    def archive_of(self, key: str) -> int:
+        """All is in the one file."""
+        return 0
+
 
 def import_checkpoint(path: Path, options: ImportOptions) -> catalogue.InstalledModel:
     """Install the model that the checkpoint `path` holds into the user's model directory.
 
     Raises the errors of `torch_archive` and `configuration`, KeysDoNotFit, ModelExists, BadModelName, DiskFull.
     """
-    with TorchArchive(path) as archive:
-        saved = archive.root if isinstance(archive.root, Mapping) else {}
-        plan = plan_import(_state_dict(archive), saved, options.configuration)
-        name = plan.facts.name + _STAGE_SUFFIXES[plan.stage] if options.name is None else options.name
+    with contextlib.ExitStack() as opened:
+        archives = [opened.enter_context(TorchArchive(each)) for each in (path, *options.others)]
+        saved = archives[0].root if isinstance(archives[0].root, Mapping) else {}
+        states = [_state_dict(archive) for archive in archives]
+        hyper_parameters = {key: value for key, value in saved.items() if key != "state_dict"}
+        plan: ImportPlan | prior_import.PriorPlan
+        if prior_import.is_prior(states[0]):
+            plan = prior_import.plan_import(states, hyper_parameters, options.configuration)
+        elif options.others:
+            raise UnknownNetwork(f"{path} is a model by itself: no other file goes with it")
+        else:
+            plan = plan_import(states[0], hyper_parameters, options.configuration)
+        name = plan.default_name if options.name is None else options.name
         _require_free(name, options.replace)
         with _directory_for(name) as directory:
-            sha256 = _write_safetensors(directory / WEIGHTS_FILE, archive, plan.parts)
+            sha256 = _write_safetensors(directory / WEIGHTS_FILE, archives, plan)
             card = _card(name, plan, sha256, options)
             (directory / catalogue.CARD_FILE).write_text(card.to_json(), encoding="utf-8")
     return catalogue.load_installed(catalogue.user_models_dir() / name)
@@ -105,15 +117,14 @@ def import_checkpoint(path: Path, options: ImportOptions) -> catalogue.Installed
 def plan_import(state: Tensors, saved: Mapping[str, Any], given: Any) -> ImportPlan:
     """Recognise the stage, the backbone and the size, and fit every tensor to its place. Reads no tensor.
 
-    `saved` is the whole checkpoint, for its hyper-parameters; `given` the user's configuration.
+    `saved` holds the checkpoint's hyper-parameters, `given` the user's configuration.
     """
     stage = _stage_of(state)
     parts = _select(state, stage)
-    backbone = backbone_of(_below(parts, "separator."))
+    backbone = backbone_of(below(parts, "separator."))
     facts = BACKBONES[backbone]
-    saved = {key: value for key, value in saved.items() if key != "state_dict"}
     config = _configure(backbone, facts, parts, given, saved)
-    network_keys = _require_exact(facts.architecture, config, parts)
+    network_keys = require_exact(facts.architecture, asdict(config), parts)
     return ImportPlan(stage=stage, facts=facts, config=config, parts=parts, network_keys=network_keys)
 
 
@@ -135,57 +146,39 @@ def _stage_of(state: Tensors) -> str:
         return "diffusion"
     if "model." in prefixes:
         return "det"
-    raise UnknownNetwork(f"no DiCoSe network is stored under such names as {_some(list(state))}")
+    raise UnknownNetwork(f"no DiCoSe network is stored under such names as {some(list(state))}")
 
 
 def _select(state: Tensors, stage: str) -> dict[str, StoredTensor]:
     """The tensors to keep, under our names. Other copies of the refiner must be of the same network as the kept one."""
     taken = PUBLISHED_PREFIXES[stage]
-    parts = {ours + key: value for ours, theirs in taken.items() for key, value in _below(state, theirs).items()}
+    parts = {ours + key: value for ours, theirs in taken.items() for key, value in below(state, theirs).items()}
     prefixes = (*taken.values(), *_OTHER_COPIES[stage])
     unknown = [key for key in state if not key.startswith(prefixes)]
     if unknown:
-        raise KeysDoNotFit(f"the checkpoint has {len(unknown)} keys that belong to no known copy: {_some(unknown)}")
-    kept = _shapes(_below(state, taken.get("refiner.", taken["separator."])))
+        raise KeysDoNotFit(f"the checkpoint has {len(unknown)} keys that belong to no known copy: {some(unknown)}")
+    kept = shapes(below(state, taken.get("refiner.", taken["separator."])))
     for prefix in _OTHER_COPIES[stage]:
-        copy = _shapes(_below(state, prefix))
+        copy = shapes(below(state, prefix))
         if copy and copy != kept:
             differing = [key for key in copy.keys() | kept.keys() if copy.get(key) != kept.get(key)]
-            raise KeysDoNotFit(f"the copy below {prefix} is of another network: {_some(differing)}")
+            raise KeysDoNotFit(f"the copy below {prefix} is of another network: {some(differing)}")
     return parts
 
 
 def _configure(backbone: str, facts: Backbone, parts: Tensors, given: Any, saved: Any) -> DicoseConfig:
-    shapes = {part: _shapes(_below(parts, part)) for part in ("separator.", "refiner.")}
-    separator = configure(backbone, facts, shapes["separator."], given, saved)
-    refiner = configure(backbone, facts, shapes["refiner."], given, saved) if shapes["refiner."] else None
+    first, second = (shapes(below(parts, part)) for part in ("separator.", "refiner."))
+    separator = configure(backbone, facts, first, given, saved)
+    refiner = configure(backbone, facts, second, given, saved) if second else None
     sigma_data = find_value(given, "sigma_data") or find_value(given, "diffusion_sigma_data") or facts.sigma_data
     return DicoseConfig(separator=separator, refiner=refiner, sigma_data=float(sigma_data))
 
 
-def _require_exact(architecture: str, config: DicoseConfig, parts: Tensors) -> frozenset[str]:
-    """Every tensor has its place in the network, and every place its tensor. Allocates nothing; returns the places."""
-    with torch.device("meta"):
-        network = registry.build(architecture, asdict(config))
-    wanted = {key: tuple(value.shape) for key, value in network.state_dict().items()}
-    found = _shapes(parts)
-    missing = [key for key in wanted if key not in found]
-    unused = [key for key in found if key not in wanted]
-    misshapen = [
-        f"{key} {found[key]} for {wanted[key]}" for key in found if key in wanted and found[key] != wanted[key]
-    ]
-    problems = {"missing": missing, "unused": unused, "of another shape": misshapen}
-    if any(problems.values()):
-        told = "; ".join(f"{len(keys)} {what}: {_some(keys)}" for what, keys in problems.items() if keys)
-        raise KeysDoNotFit(f"the checkpoint does not fit the network ({told})")
-    return frozenset(wanted)
-
-
-def _write_safetensors(path: Path, archive: TorchArchive, parts: Tensors) -> str:
+def _write_safetensors(path: Path, archives: Sequence[TorchArchive], plan: ImportPlan | prior_import.PriorPlan) -> str:
     """Write the tensors in safetensors' format; returns the file's sha256."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     end = 0
-    for key, tensor in parts.items():
+    for key, tensor in plan.parts.items():
         start, end = end, end + tensor.num_bytes
         header[key] = {"dtype": tensor.dtype, "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -195,14 +188,19 @@ def _write_safetensors(path: Path, archive: TorchArchive, parts: Tensors) -> str
         for piece in (len(text).to_bytes(8, "little"), text):
             digest.update(piece)
             file.write(piece)
-        for tensor in parts.values():
-            data = archive.read(tensor)
+        for key, tensor in plan.parts.items():
+            data = archives[plan.archive_of(key)].read(tensor)
             digest.update(data)
             file.write(data)
     return digest.hexdigest()
 
 
-def _card(name: str, plan: ImportPlan, sha256: str, options: ImportOptions) -> ModelCard:
+def _card(
+    name: str, plan: ImportPlan | prior_import.PriorPlan, sha256: str, options: ImportOptions
+) -> ModelCard:
+    source = f"Imported from {options.source}." if options.source else ""
+    if isinstance(plan, prior_import.PriorPlan):
+        return plan.card(name, {WEIGHTS_FILE: sha256}, options.licence, source)
     stage, facts, config = plan.stage, plan.facts, plan.config
     separator = config.separator
     count = separator.get("context_features") or separator["num_stems"]
@@ -229,7 +227,7 @@ def _card(name: str, plan: ImportPlan, sha256: str, options: ImportOptions) -> M
         sha256={WEIGHTS_FILE: sha256},
         training_data=facts.training_data if full_size else "",
         quality={"as_published": facts.quality[stage]} if full_size else {},
-        notes=" ".join(filter(None, [f"Imported from {options.source}." if options.source else "", _LEVEL_NOTE])),
+        notes=" ".join(filter(None, [source, _LEVEL_NOTE])),
     )
 
 
@@ -260,15 +258,3 @@ def _directory_for(name: str) -> Iterator[Path]:
                 fresh.replace(old)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-
-
-def _below(tensors: Tensors, prefix: str) -> dict[str, StoredTensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-
-
-def _shapes(tensors: Tensors) -> dict[str, tuple[int, ...]]:
-    return {key: tensor.shape for key, tensor in tensors.items()}
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(sorted(names)[:3]) + (", …" if len(names) > 3 else "")

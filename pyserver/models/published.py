@@ -1,6 +1,6 @@
-"""What is known of the published DiCoSe checkpoints: inference settings, and facts for their cards.
+"""What is known of the published checkpoints of DiCoSe, MSDM and ISDM: inference settings, and facts for their cards.
 
-Sources: the released configurations and arXiv 2412.06965. Levels and windows for overlap-add are ours: the published
+Sources: the released configurations, arXiv 2412.06965 and 2302.02257. Levels and windows for overlap-add are ours: the published
 evaluation cuts songs into blocks without overlap and never normalises them, so sigma is relative to the level of the
 training mixtures. That level was measured where it could be: the median over windows of mixtures rendered with
 Slakh2100's recipe (0.105; nine tenths between 0.07 and 0.14), and of mastered songs of MUSDB18's kind (0.098).
@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pyserver.models.card import RefinerSettings
+from pyserver.models.card import PriorSettings, RefinerSettings, WalkSettings
 from pyserver.models.dicose import published_bs_roformer, published_unet
+from pyserver.models.msdm import published_isdm, published_msdm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,5 +105,66 @@ BACKBONES = {
         },
         training_data="MUSDB18-HQ (stereo, 44.1 kHz)",
         quality=_quality((15.098, 9.999), (15.566, 10.581), (15.610, 10.602)),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPrior:
+    """MSDM or ISDM; mono. `separation` is the best of table 5 with one correction more, `constrained` its best stem."""
+
+    name: str
+    architecture: str
+    title: str
+    network: Mapping[str, Any]
+    separation: WalkSettings
+    constrained: int = 0  # bass
+    stems: tuple[str, ...] = BACKBONES["unet"].stems
+    sample_rate_hz: int = 22050
+    window_samples: int = 262144
+    margin_samples: int = 16384
+    fade_samples: int = 8192
+    live_window_samples: int = 65536
+    live_lookahead_samples: int = 8192
+    reference_rms: float = 0.105
+    sigma_data: float = 0.2
+    training_data: str = "Slakh2100 (mono, 22.05 kHz)"
+    quality: Mapping[str, float]
+
+    def prior(self, stems: tuple[str, ...]) -> PriorSettings:
+        """For these stems. Music is generated from a higher level than it is separated from, as published."""
+        return PriorSettings(
+            separation=self.separation,
+            posterior="dirac",
+            constrained_stem=stems[self.constrained],
+            generation=WalkSettings(
+                default_steps=150, sigma_min=1e-4, sigma_max=20.0, rho=7.0, corrections=2, churn=20.0, fewest_steps=20
+            ),
+            accompanies=self.architecture == "msdm",
+        )
+
+
+def _separation(churn: float) -> WalkSettings:
+    return WalkSettings(
+        default_steps=150, sigma_min=1e-4, sigma_max=1.0, rho=7.0, corrections=2, churn=churn, fewest_steps=20
+    )
+
+
+PRIORS = {
+    "msdm": PublishedPrior(
+        name="msdm",
+        architecture="msdm",
+        title="MSDM",
+        network=published_msdm().network,
+        separation=_separation(churn=20.0),
+        quality={"si_sdr_i_db": 16.48},
+    ),
+    "isdm": PublishedPrior(
+        name="isdm",
+        architecture="isdm",
+        title="ISDM",
+        network=published_isdm().network,
+        separation=_separation(churn=40.0),
+        quality={"si_sdr_i_db": 17.27},
     ),
 }
