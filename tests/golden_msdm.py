@@ -81,7 +81,8 @@ class MsdmFolder:
 
     def _replay_schedule(self, run: str, sigmas: Tensor) -> None:
         """Between its own end points, with the rho of the configuration."""
-        settings = self.config["schedule_generation" if "generate" in run else "schedule_separation"]
+        generates = "generate" in run or f"{run}.mask" in self.vectors
+        settings = self.config["schedule_generation" if generates else "schedule_separation"]
         highest, lowest = (float(f"{float(level):.6g}") for level in (sigmas[0], sigmas[-2]))
         self.coefficient(f"{run}.sigmas", diffusion_schedule(len(sigmas) - 1, lowest, highest, float(settings["rho"])))
 

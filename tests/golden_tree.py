@@ -268,7 +268,7 @@ def _cd_io(g: samplers.Denoiser, raw: Callable[..., Tensor], like: Tensor) -> Ar
     return arrays
 
 
-class _Draws(Iterator[Tensor]):
+class Draws(Iterator[Tensor]):
     """Normal tensors that are remembered under the names given, in the order drawn."""
 
     def __init__(self, like: Tensor, names: Iterator[str]) -> None:
@@ -288,7 +288,7 @@ def _cd_sampler(g: samplers.Denoiser, x_det: Tensor) -> Arrays:
             steps, SAMPLING["cd_sigma_min"], SAMPLING["cd_sigma_max"], SAMPLING["cd_rho"]
         )
         names = (f"cd{steps}.{name}" for name in itertools.chain(["init_noise"], (f"renoise{i:02d}" for i in range(9))))
-        draws = _Draws(x_det, names)
+        draws = Draws(x_det, names)
         output = samplers.consistency_multistep(g, x_det, sigmas, draws).clamp(-1, 1)
         arrays |= draws.drawn | {f"cd{steps}.sigmas": sigmas, f"cd{steps}.output": output}
         arrays[f"cd{steps}.nfe_sigmas"] = sigmas[:steps].double()
@@ -300,7 +300,7 @@ def _edm_sampler(denoise: samplers.Denoiser, x_det: Tensor) -> Arrays:
     sigmas = schedules.diffusion_schedule(steps, SAMPLING["dm_sigma_min"], SAMPLING["dm_sigma_max"], SAMPLING["dm_rho"])
     within = [f"r{r}.{what}" for r in range(corrections) for what in ("churn_noise", "renoise")][:-1]
     names = itertools.chain(["init_noise"], (f"step{i}.{name}" for i in range(steps) for name in within))
-    draws = _Draws(x_det, (f"edm.{name}" for name in names))
+    draws = Draws(x_det, (f"edm.{name}" for name in names))
     output = samplers.edm_stochastic(denoise, x_det, sigmas, draws, corrections=corrections, churn=churn)
     settings = {"s_churn": churn, "gamma": churn / steps, "num_resamples": corrections}
     scalars = {f"edm.{name}": torch.tensor(value) for name, value in settings.items()}
@@ -362,6 +362,6 @@ def _cd_loss(networks: Distilled, score: samplers.Denoiser, like: Tensor) -> Arr
 def _heun_sampler(teacher: samplers.Denoiser, x_det: Tensor) -> Arrays:
     sigmas, churn = schedules.heun_schedule(3, 1e-4, 0.2, 7.0), torch.tensor(0.5)
     names = itertools.chain(["heun.init_noise"], (f"heun.churn_noise{i:02d}" for i in range(3)))
-    draws = _Draws(x_det, names)
+    draws = Draws(x_det, names)
     output = samplers.heun(teacher, x_det, sigmas, draws, churn=float(churn)).clamp(-1, 1)
     return draws.drawn | {"heun.sigmas": sigmas, "heun.s_churn": churn, "heun.output": output}

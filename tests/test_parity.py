@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import golden_metric_tree
+import golden_prior_tree
 import golden_tree
 import numpy as np
 import parity
@@ -32,12 +33,13 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def new_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Both backbones in other sizes, in folders whose names say nothing or the wrong thing."""
+    """All backbones in other sizes, in folders whose names say nothing or the wrong thing."""
     root = tmp_path_factory.mktemp("golden")
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(11)
         golden_tree.write_unet(root / "bs_roformer")
         golden_tree.write_bs_roformer(root / "deeper" / "x")
+        golden_prior_tree.write_msdm(root / "unet")
         golden_metric_tree.write_metrics(root / "scores")
     return root
 
@@ -100,6 +102,37 @@ def test_a_wrong_weight_is_noticed(
     assert report.failed > 0
     assert f"bs_roformer/{case} " in lines
     assert "deeper/x" not in lines
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "cases"),
+    [
+        ("msdm", "model.unet.to_mapping.2.bias", ("msdm_dirac.output", "msdm_gaussian.output", "impute.output")),
+        ("isdm", "1.model.unet.to_mapping.2.bias", ("isdm_dirac.nfe03.denoised", "isdm_dirac.output")),
+    ],
+)
+def test_a_wrong_weight_of_a_prior_is_noticed(
+    copied_tree: Path, capsys: pytest.CaptureFixture[str], file: str, key: str, cases: tuple[str, ...]
+) -> None:
+    perturb_weight(copied_tree / "unet", f"{file}.safetensors", key)
+    _, lines = failures(copied_tree / "unet", capsys)
+    assert all(f"unet/io {case} " in lines for case in cases)
+    assert ("isdm" in lines) == (file == "isdm")
+
+
+@pytest.mark.parametrize("name", ["msdm_dirac.draws", "isdm_dirac.source_id", "msdm_gaussian.gamma", "impute.mask"])
+def test_a_run_with_other_draws_or_settings_is_noticed(
+    copied_tree: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    path = copied_tree / "unet" / "io.npz"
+    with np.load(path) as archive:
+        arrays = dict(archive)
+    arrays[name] = 1 - arrays[name] if arrays[name].dtype.kind != "f" or "mask" in name else arrays[name] * 1.01
+    np.savez(path, **arrays)
+    _, lines = failures(copied_tree / "unet", capsys)
+    run = name.split(".")[0]
+    assert f"unet/io {run}.output " in lines
+    assert all(f"unet/io {run}." in line for line in lines.splitlines())
 
 
 @pytest.mark.parametrize(

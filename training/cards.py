@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pyserver.errors import StemlineError
 from pyserver.models.band_split import BandSplitConfig
-from pyserver.models.card import RefinerSettings
+from pyserver.models.card import PriorSettings, RefinerSettings, prior_settings
 from pyserver.models.published import BACKBONES
 
 _STEMS = ("bass", "drums", "guitar", "piano", "other")
@@ -34,6 +34,11 @@ class RunFacts:
     channels: int
     architecture: str
     network: Mapping[str, Any]
+    pool_rate_hz: int = 0
+    """Of the crops; 0: the network's own."""
+    prior: PriorSettings | None = None
+    windows: Mapping[str, Any] = field(default_factory=dict)
+    """Lengths and the level, of a model that is not run as a published one is."""
 
     @classmethod
     def read(cls, folder: Path) -> "RunFacts":
@@ -54,15 +59,21 @@ class RunFacts:
             channels=config.get("channels", 2),
             architecture=config.get("architecture", "band_split"),
             network=config.get("network") or asdict(BandSplitConfig(stems=len(_STEMS))),
+            pool_rate_hz=config.get("pool_rate_hz", 0),
+            prior=prior_settings(config["prior"]) if config.get("prior") else None,
+            windows={**config["windows"], "reference_rms": config["reference_rms"]} if "windows" in config else {},
         )
 
     @property
     def seconds_per_step(self) -> float:
-        return self.batch_size * self.crop_samples / self.sample_rate_hz
+        return self.batch_size * self.crop_samples / (self.pool_rate_hz or self.sample_rate_hz)
 
 
-def window_settings(architecture: str) -> dict[str, Any]:
-    """Lengths and levels at which the server runs an architecture; for the published ones, the published."""
+def window_settings(facts: RunFacts) -> dict[str, Any]:
+    """Lengths and levels at which the server runs a run's model; for the published architectures, the published."""
+    architecture = facts.architecture
+    if facts.prior is not None:
+        return {**facts.windows, "complete": True, "prior": facts.prior}
     if architecture == "band_split":  # long enough that the network's reach fits into the margins
         return {
             "window_samples": 441000,
@@ -83,10 +94,10 @@ def window_settings(architecture: str) -> dict[str, Any]:
             "reference_rms": 0.1,  # any: the model brings its peak to 1
             "complete": True,
         }
-    facts = next(facts for facts in BACKBONES.values() if facts.architecture == architecture)
+    published = next(facts for facts in BACKBONES.values() if facts.architecture == architecture)
     keys = ("window_samples", "margin_samples", "fade_samples", "live_window_samples", "live_lookahead_samples",
             "reference_rms", "complete")  # fmt: skip
-    return {key: getattr(facts, key) for key in keys}
+    return {key: getattr(published, key) for key in keys}
 
 
 def refiner_settings(refiner: RunFacts, sigma_max: Mapping[int, float], default_steps: int | None) -> RefinerSettings:

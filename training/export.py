@@ -42,7 +42,7 @@ GENERATOR = "generator"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
     separator: Path
-    """Run of the separator, or of a generative model, which has no other part."""
+    """Run of the separator, or of a generative model or a joint prior, which have no other part."""
     refiner: Path | None = None
     """Run of the refiner that goes with it: consistency, diffusion or control. Without: a separator alone."""
     out: Path
@@ -87,9 +87,11 @@ def export(arguments: Arguments) -> catalogue.InstalledModel:
         raise BadInput(f"{facts.folder} is a generative model, which has no refiner beside it")
     if refiner is not None and (refiner.architecture, refiner.stems) != (facts.architecture, facts.stems):
         raise BadInput(f"{refiner.folder} is a refiner of another model than {facts.folder}")
+    if refiner is not None and facts.prior is not None:
+        raise BadInput(f"{facts.folder} is a joint prior, which no refiner goes with")
     network = network_of(facts, refiner)
     model = registry.build(facts.architecture, network)
-    load_part(model.get_submodule(GENERATOR if facts.stage == GENERATOR else "separator"), facts.folder)
+    load_part(_first_part(model, facts), facts.folder)
     if refiner is not None:
         load_part(model.get_submodule("refiner"), refiner.folder)
     beside = arguments.out.with_name(f".{arguments.out.name}.partial")
@@ -107,6 +109,13 @@ def export(arguments: Arguments) -> catalogue.InstalledModel:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return catalogue.load_installed(arguments.out)
+
+
+def _first_part(model: nn.Module, facts: RunFacts) -> nn.Module:
+    """What the first run trained."""
+    if facts.prior is not None:
+        return model
+    return model.get_submodule(GENERATOR if facts.stage == GENERATOR else "separator")
 
 
 def network_of(facts: RunFacts, refiner: RunFacts | None) -> dict[str, Any]:
@@ -133,7 +142,7 @@ def card_of(arguments: Arguments, facts: RunFacts, refiner: RunFacts | None, sha
         stems=facts.stems,
         sample_rate_hz=facts.sample_rate_hz,
         channels=facts.channels,
-        **window_settings(facts.architecture),
+        **window_settings(facts),
         refiner=sampling,
         licence=arguments.licence,
         weights=tuple(sha256),

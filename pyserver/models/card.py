@@ -197,7 +197,7 @@ class ModelCard:
             refiner["sigma_max"] = {int(steps): sigma for steps, sigma in refiner["sigma_max"].items()}
             raw["refiner"] = RefinerSettings(**refiner)
         if raw.get("prior") is not None:
-            raw["prior"] = _prior(raw["prior"])
+            raw["prior"] = prior_settings(raw["prior"])
         card = cls(**{**raw, "stems": tuple(raw["stems"]), "weights": tuple(raw["weights"])})
         if abilities is not None and set(abilities) != set(card.abilities):
             raise ValueError(f"model card {card.name} claims {abilities}, its settings are for {card.abilities}")
@@ -208,7 +208,8 @@ class ModelCard:
         return cls.from_json(path.read_text(encoding="utf-8"))
 
 
-def _prior(raw: Mapping[str, Any]) -> PriorSettings:
+def prior_settings(raw: Mapping[str, Any]) -> PriorSettings:
+    """Out of what `asdict` made of them."""
     generation = raw.get("generation")
     return PriorSettings(
         **{

@@ -68,6 +68,7 @@ def configure(backbone: str, facts: Backbone | PublishedPrior, shapes: Shapes, g
     if missing:
         raise ConfigurationNeeded(missing)
     if backbone == "unet":
+        config.setdefault("attention_multiplier", 1)  # shown, and needed, only where a level has a transformer
         _require_heads(config, shapes)
     return config
 
@@ -151,8 +152,6 @@ def _unet(shapes: Shapes) -> Config:
     if any(attentions):
         wide = shapes[f"downsamples.{attentions.index(True)}.transformer.feed_forward.1.weight"]
         config["attention_multiplier"] = wide[0] // wide[1]
-    else:
-        config["attention_multiplier"] = 1
     return config
 
 

@@ -195,9 +195,7 @@ def _write_safetensors(path: Path, archives: Sequence[TorchArchive], plan: Impor
     return digest.hexdigest()
 
 
-def _card(
-    name: str, plan: ImportPlan | prior_import.PriorPlan, sha256: str, options: ImportOptions
-) -> ModelCard:
+def _card(name: str, plan: ImportPlan | prior_import.PriorPlan, sha256: str, options: ImportOptions) -> ModelCard:
     source = f"Imported from {options.source}." if options.source else ""
     if isinstance(plan, prior_import.PriorPlan):
         return plan.card(name, {WEIGHTS_FILE: sha256}, options.licence, source)

@@ -1,8 +1,8 @@
 """What is known of the published checkpoints of DiCoSe, MSDM and ISDM: inference settings, and facts for their cards.
 
-Sources: the released configurations, arXiv 2412.06965 and 2302.02257. Levels and windows for overlap-add are ours: the published
-evaluation cuts songs into blocks without overlap and never normalises them, so sigma is relative to the level of the
-training mixtures. That level was measured where it could be: the median over windows of mixtures rendered with
+Sources: the released configurations, arXiv 2412.06965 and 2302.02257. Levels and windows for overlap-add are ours: the
+published evaluation cuts songs into blocks without overlap and never normalises them, so sigma is relative to the level
+of the training mixtures. That level was measured where it could be: the median over windows of mixtures rendered with
 Slakh2100's recipe (0.105; nine tenths between 0.07 and 0.14), and of mastered songs of MUSDB18's kind (0.098).
 """
 

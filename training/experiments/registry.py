@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 
-from training.experiments import dicose, diff_vs, stemline_small
+from training.experiments import dicose, diff_vs, priors, stemline_small
 from training.experiments.experiment import Experiment
 from training.loop import TrainConfig
 from training.small_stages import SmallExperiment
@@ -23,6 +23,7 @@ EXPERIMENTS: Mapping[str, Callable[[], Experiment]] = {
     **{name: partial(_small, name, settings) for name, settings in stemline_small.EXPERIMENTS.items()},
     **dicose.EXPERIMENTS,
     **diff_vs.EXPERIMENTS,
+    **priors.EXPERIMENTS,
 }
 
 

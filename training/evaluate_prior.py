@@ -1,0 +1,135 @@
+"""How well a joint prior separates, by posterior:
+
+    python -m training.evaluate_prior --model models/msdm-small --songs rendered/val
+
+Every posterior runs through the server's own pipeline and windows, at the model's rate and in mono. SI-SDR_I by MSDM's
+protocol in dB, over chunks in which the stem sounds; the first row is the SI-SDR of the mixture itself, which is what
+all others are the improvement on.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tyro
+
+from pyserver.audio.resample import resample_to
+from pyserver.engine.messages import Audio, SeparationSettings
+from pyserver.engine.pipeline import Pipeline
+from pyserver.errors import StemlineError
+from pyserver.models.card import ModelCard, PriorSettings
+from training.cards import BadInput
+from training.data.pool import StemPool
+from training.metrics import audible_chunks, is_silent, si_sdr
+from training.separate import LocalModel, local_model, song_separator
+from training.validation import as_audio
+
+POOL_RATE_HZ = 44100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    model: str
+    """A model of the catalogue, or the folder of one."""
+    songs: Path
+    """A folder of songs, such as the validation split."""
+    limit: int = 4
+    """The first so many songs."""
+    seconds: float = 12.0
+    """Of each song, from its middle; 0: all of it."""
+    steps: int | None = None
+    """Instead of the card's own; so are the next two."""
+    churn: float | None = None
+    corrections: int | None = None
+    constrained: tuple[str, ...] = ()
+    """Stems to constrain, one after the other; default: the card's, or the first."""
+    coefficients: tuple[float, ...] = (0.75, 1.5)
+    """Of the Gaussian posterior."""
+    seed: int = 0
+    json: Path | None = None
+    """Where to write the figures."""
+
+
+def posteriors(card: ModelCard, arguments: Arguments) -> dict[str, ModelCard]:
+    """A card for every row of the table. Raises BadInput for a model without a prior, or stems it has not."""
+    settings = card.prior
+    if settings is None:
+        raise BadInput(f"{card.name} is no joint prior")
+    asked = {"churn": arguments.churn, "corrections": arguments.corrections}
+    walk = replace(settings.separation, **{key: value for key, value in asked.items() if value is not None})  # type: ignore[arg-type]
+    constrained = arguments.constrained or (settings.constrained_stem or card.stems[0],)
+    strangers = [stem for stem in constrained if stem not in card.stems]
+    if strangers:
+        raise BadInput(f"{card.name} has no stem {strangers[0]}, only {', '.join(card.stems)}")
+    rows: dict[str, PriorSettings] = {
+        f"Dirac, {stem} constrained": replace(settings, separation=walk, posterior="dirac", constrained_stem=stem)
+        for stem in constrained
+    }
+    for value in arguments.coefficients:
+        gaussian = replace(settings, separation=walk, posterior="gaussian", constrained_stem="", coefficient=value)
+        rows[f"Gaussian, {value:g} sigma"] = gaussian
+    return {name: replace(card, prior=prior) for name, prior in rows.items()}
+
+
+def songs_of(arguments: Arguments, card: ModelCard) -> Iterator[Audio]:
+    """(S, 1, N) at the model's rate."""
+    pool = StemPool(arguments.songs, card.stems, POOL_RATE_HZ, limit=arguments.limit)
+    length = int(arguments.seconds * POOL_RATE_HZ)
+    for track_SNC in pool.tracks:
+        start = max(0, (track_SNC.shape[1] - length) // 2) if length else 0
+        stems_SCN = as_audio(track_SNC[:, start : start + length if length else None], 1)
+        samples = round(stems_SCN.shape[-1] * card.sample_rate_hz / POOL_RATE_HZ)
+        yield resample_to(stems_SCN, POOL_RATE_HZ, card.sample_rate_hz, samples)
+
+
+def figures(model: LocalModel, arguments: Arguments) -> dict[str, dict[str, float]]:
+    """By row, by stem and on the mean. Raises BadInput."""
+    rows = posteriors(model.card, arguments)
+    settings = SeparationSettings(model.card.steps_for(arguments.steps), arguments.seed)
+    separators = {
+        name: song_separator(Pipeline(model.network, card, model.device), card, settings, card.sample_rate_hz)
+        for name, card in rows.items()
+    }
+    stems = model.card.stems
+    found: dict[str, dict[str, list[float]]] = {name: {stem: [] for stem in stems} for name in ("mixture", *rows)}
+    for truth_SCN in songs_of(arguments, model.card):
+        mixture_CN = truth_SCN.sum(0)
+        estimates = {name: separate(mixture_CN) for name, separate in separators.items()}
+        for part in audible_chunks(truth_SCN, model.card.sample_rate_hz):
+            for index, stem in enumerate(stems):
+                truth = truth_SCN[index][:, part]
+                if is_silent(truth):
+                    continue
+                before = si_sdr(mixture_CN[:, part], truth)
+                found["mixture"][stem].append(before)
+                for name, stems_SCN in estimates.items():
+                    found[name][stem].append(si_sdr(stems_SCN[index][:, part], truth) - before)
+    return {name: _means(by_stem) for name, by_stem in found.items()}
+
+
+def _means(by_stem: dict[str, list[float]]) -> dict[str, float]:
+    means = {stem: float(np.mean(values)) for stem, values in by_stem.items() if values}
+    return {**means, "mean": float(np.mean(list(means.values()))) if means else float("nan")}
+
+
+def main(arguments: Arguments) -> None:
+    try:
+        model = local_model(arguments.model)
+        rows = figures(model, arguments)
+    except StemlineError as error:
+        raise SystemExit(str(error)) from error
+    steps = model.card.steps_for(arguments.steps)
+    print(f"{model.card.name}: {steps} steps; SI-SDR of the mixture, then SI-SDR_I, in dB")
+    columns = (*model.card.stems, "mean")
+    print(f"{'':28}" + "".join(f"{column:>9}" for column in columns))
+    for name, row in rows.items():
+        print(f"{name:28}" + "".join(f"{row[column]:9.2f}" if column in row else f"{'-':>9}" for column in columns))
+    if arguments.json is not None:
+        weights = model.card.weights_sha256
+        arguments.json.write_text(json.dumps({"weights_sha256": weights, "steps": steps, "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
