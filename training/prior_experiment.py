@@ -30,7 +30,9 @@ BUILDERS: dict[str, Callable[[MsdmConfig], JointSources | IndependentSources]] =
     "msdm": JointSources,
     "isdm": IndependentSources,
 }
+SMALL_CROP_SAMPLES = 4096
 SMALL_NETWORK: dict[str, Any] = {
+    "channels": 16,
     "patch_factor": 4,
     "resnet_groups": 4,
     "kernel_multiplier_downsample": 2,
@@ -113,10 +115,10 @@ class PriorExperiment(Experiment):
 
     def smaller(self) -> Self:
         stacked = len(self.stems) if self.architecture == "msdm" else 1
-        network = SMALL_NETWORK | {"in_channels": stacked, "channels": 20 if stacked == 5 else 16}
-        if stacked == 5:
-            network |= {"patch_factor": 5, "resnet_groups": 4}
-        crop = replace(self.train.crop, samples=self.decimation * _SMALL_CROP[stacked])
+        network = SMALL_NETWORK | {"in_channels": stacked}
+        if stacked > network["patch_factor"]:  # a norm at the network's ends has a group for each stem
+            network |= {"patch_factor": 8, "channels": 8 * stacked}
+        crop = replace(self.train.crop, samples=self.decimation * SMALL_CROP_SAMPLES)
         walk = replace(self.prior.separation, default_steps=2, fewest_steps=1, corrections=1)
         return replace(
             self,
@@ -171,9 +173,6 @@ class PriorExperiment(Experiment):
             return out
 
         return separate  # the network is the same in training mode: it has no dropout
-
-
-_SMALL_CROP = {5: 4000, 4: 4096, 1: 4096}
 
 
 def at_level(stems_BSL: Tensor, rms: float) -> Tensor:

@@ -74,7 +74,7 @@ def _small_network(stacked: int, channels: int) -> dict[str, Any]:
         "kernel_multiplier_downsample": 2,
         "multipliers": [1, 2, 4, 4],
         "factors": [2, 4, 4],
-        "num_blocks": [1, 1, 1],
+        "num_blocks": [2, 2, 2],
         "attentions": [False, False, True],
         "attention_heads": 4,
         "attention_features": 32,
