@@ -12,6 +12,7 @@ Axes: B batch, S sources, any others, L samples.
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -20,6 +21,10 @@ from pyserver.diffusion.posteriors import Slope, prior
 from pyserver.diffusion.samplers import MAX_CHURN_GAMMA, Denoiser
 
 Hold = Callable[[Tensor], Tensor]
+
+
+def _let_go(x: Tensor) -> Tensor:
+    return x
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +59,10 @@ class Known:
 
 def separate(slope: Slope, sigmas: Tensor, noise: Iterator[Tensor], stepping: Stepping) -> Tensor:
     """Sources of the mixture that `slope` was made for (`posteriors.dirac`, `posteriors.gaussian`)."""
+    walk = _Walk(slope, noise, stepping.corrections, stepping.gamma(len(sigmas) - 1))
     x = sigmas[0] * next(noise)
     for sigma, sigma_next in itertools.pairwise(sigmas):
-        x = _step(slope, x, (sigma, sigma_next), noise, stepping, stepping.gamma(len(sigmas) - 1))
+        x = walk.step(x, sigma, sigma_next, _let_go)
     return x
 
 
@@ -67,39 +73,39 @@ def generate(denoise: Denoiser, sigmas: Tensor, noise: Iterator[Tensor], steppin
 
 
 def impute(denoise: Denoiser, known: Known, sigmas: Tensor, noise: Iterator[Tensor], stepping: Stepping) -> Tensor:
-    """The sources that go with the known ones (section 4.2): these are noised anew to the level of every step.
+    """The sources that go with the known ones (section 4.2.2): these are noised anew to the level of every step.
 
     The result holds what is known as it is. The rest follows its entries of the score, so without corrections it only
     hears the known through the network; corrections let both agree.
     """
-    slope = prior(denoise)
+    walk = _Walk(prior(denoise), noise, stepping.corrections, stepping.gamma(len(sigmas) - 1))
     x = sigmas[0] * next(noise)
     for sigma, sigma_next in itertools.pairwise(sigmas):
         noisy = known.sources + sigma * next(noise)
-
-        def hold(x: Tensor, noisy: Tensor = noisy) -> Tensor:
-            return known.mask * noisy + (1 - known.mask) * x
-
-        x = _step(slope, x, (sigma, sigma_next), noise, stepping, stepping.gamma(len(sigmas) - 1), hold)
-    return known.mask * known.sources + (1 - known.mask) * x
+        x = walk.step(x, sigma, sigma_next, partial(_held, known.mask, noisy))
+    return _held(known.mask, known.sources, x)
 
 
-def _step(
-    slope: Slope,
-    x: Tensor,
-    levels: tuple[Tensor, Tensor],
-    noise: Iterator[Tensor],
-    stepping: Stepping,
-    gamma: float,
-    hold: Hold = lambda x: x,
-) -> Tensor:
-    """From the first level to the second; between corrections noise undoes the step."""
-    sigma, sigma_next = levels
-    sigma_hat = sigma * (1 + gamma)
-    for correction in range(stepping.corrections):
-        x = hold(x) + (sigma_hat.square() - sigma.square()).sqrt() * next(noise)
-        x, direction = slope(x, sigma_hat)
-        x = x + (sigma_next - sigma_hat) * direction
-        if correction < stepping.corrections - 1:
-            x = x + (sigma.square() - sigma_next.square()).sqrt() * next(noise)
-    return x
+def _held(mask: Tensor, known: Tensor, x: Tensor) -> Tensor:
+    return mask * known + (1 - mask) * x
+
+
+@dataclass(frozen=True, slots=True)
+class _Walk:
+    """What all steps of one run share."""
+
+    slope: Slope
+    noise: Iterator[Tensor]
+    corrections: int
+    gamma: float
+
+    def step(self, x: Tensor, sigma: Tensor, sigma_next: Tensor, hold: Hold) -> Tensor:
+        """From one level to the next, `corrections` times; in between, noise undoes the step."""
+        sigma_hat = sigma * (1 + self.gamma)
+        for correction in range(self.corrections):
+            x = hold(x) + (sigma_hat.square() - sigma.square()).sqrt() * next(self.noise)
+            x, direction = self.slope(x, sigma_hat)
+            x = x + (sigma_next - sigma_hat) * direction
+            if correction < self.corrections - 1:
+                x = x + (sigma.square() - sigma_next.square()).sqrt() * next(self.noise)
+        return x
