@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from plugin_support import BUILD, STEMS, Audio, built, host_environment
 from service_support import RunningServer, ended, song, stems_of, submit
 from stems.v1 import audio_pb2
@@ -20,6 +21,10 @@ from stems.v1 import audio_pb2
 from pyserver.service.channel import connect
 
 TOOL = BUILD / "tests" / "client" / "stemline_client_tool"
+NEEDS_TOOL = [  # the pytestmark of modules that use it
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(not TOOL.exists(), reason="the plugin is not built: `make plugin`"),
+]
 LIMIT_S = 120.0  # for whatever has to happen in the end; machines are busy
 MODEL_STEMS = ("bass", "drums", "guitar", "piano", "other")
 FOREVER = ("--seconds", "900")  # until it is told to quit

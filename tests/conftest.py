@@ -1,10 +1,17 @@
 """Fixtures shared by the Python tests. Nothing here needs the network, a GPU or a trained model."""
 
 import os
+import shutil
 import signal
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from service_support import RunningServer
 
 # Tests run beside each other and on small machines; results do not depend on the number of threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -89,3 +96,25 @@ def mini_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from mini_songs import write_mini_set
 
     return write_mini_set(tmp_path_factory.mktemp("songs"))
+
+
+@pytest.fixture(scope="module")
+def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator["RunningServer"]:
+    """A real server with the tiny models, one for each module that has none of its own making."""
+    from service_support import running_server
+
+    with running_server(tmp_path_factory.mktemp("server") / "home", tiny_model_dir) as running:
+        yield running
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """PEM files of a certificate for localhost that signed itself, and of its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed: no certificate to test TLS with")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    subprocess.run(command, check=True, capture_output=True)
+    return cert, key

@@ -4,7 +4,6 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,11 @@ from client_tool import (
     LIMIT_S,
     LOST,
     MODEL_STEMS,
+    NEEDS_TOOL,
     READY,
     REFUSED,
     STARTING,
     STOPPED,
-    TOOL,
     UNHURRIED,
     bounced,
     play,
@@ -32,16 +31,7 @@ from client_tool import (
 from plugin_support import STEMS, delayed
 from service_support import RATE, RunningServer, running_server, song
 
-pytestmark = [
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(not TOOL.exists(), reason="the plugin is not built: `make plugin`"),
-]
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("client") / "home", tiny_model_dir) as running:
-        yield running
+pytestmark = NEEDS_TOOL
 
 
 async def test_offline_every_stem_is_the_bounce_at_its_place(server: RunningServer, tmp_path: Path) -> None:

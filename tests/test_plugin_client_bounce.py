@@ -1,25 +1,14 @@
 """Bounces by the plugin's client: bit for bit those of Python's, whatever happens to the server."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from client_tool import BOUNCED, CANCELLED, FAILED, MODEL_STEMS, TOOL, bounce, bounced
+from client_tool import BOUNCED, CANCELLED, FAILED, MODEL_STEMS, NEEDS_TOOL, bounce, bounced
 from service_support import RunningServer, running_server, song
 from stems.v1 import bounce_pb2
 
 from pyserver.service.channel import connect
 
-pytestmark = [
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(not TOOL.exists(), reason="the plugin is not built: `make plugin`"),
-]
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("client") / "home", tiny_model_dir) as running:
-        yield running
+pytestmark = NEEDS_TOOL
 
 
 async def test_a_bounce_is_byte_for_byte_that_of_the_python_client(server: RunningServer, tmp_path: Path) -> None:

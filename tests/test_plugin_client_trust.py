@@ -1,8 +1,6 @@
 """Whom the plugin's client trusts: never an impostor with the token, another computer only by TLS."""
 
-import shutil
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -12,23 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import pytest
-from client_tool import BOUNCED, FOREVER, READY, TOOL, UNHURRIED, UNTRUSTED, bounce, bounced, play
+from client_tool import BOUNCED, FOREVER, NEEDS_TOOL, READY, UNHURRIED, UNTRUSTED, bounce, bounced, play
 from service_support import RunningServer, running_server, song
 from stems.v1 import live_pb2_grpc, models_pb2_grpc, server_pb2, server_pb2_grpc
 
 from pyserver.service.channel import proof
 
-pytestmark = [
-    pytest.mark.timeout(400),
-    pytest.mark.skipif(not TOOL.exists(), reason="the plugin is not built: `make plugin`"),
-]
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("client") / "home", tiny_model_dir) as running:
-        yield running
+pytestmark = NEEDS_TOOL
 
 
 class Impostor(
@@ -108,18 +96,6 @@ def test_another_computer_needs_tls_and_a_token(server: RunningServer, tmp_path:
         assert state["message"] == "Another computer needs TLS and a token"
         tool.tell("quit")
         assert tool.finish() == 0
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: no certificate to test TLS with")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
 
 
 async def test_another_computer_is_reached_by_tls(

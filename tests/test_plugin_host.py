@@ -1,7 +1,6 @@
 """The whole plugin in a host that misbehaves: what comes out is the input, delayed and split, whatever happens."""
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,12 +21,6 @@ from plugin_support import (
 from service_support import RunningServer, running_server, song
 
 RATE = 44100
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("plugin") / "home", tiny_model_dir) as running:
-        yield running
 
 
 @pytest.fixture

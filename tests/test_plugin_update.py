@@ -1,13 +1,12 @@
 """An edit upstream of what was captured: it shows as stale, and "Update" separates what was heard since."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from daw_support import bounce
 from plugin_support import Audio, read_buses, run_host, write_song
-from service_support import RunningServer, running_server, song
+from service_support import RunningServer, song
 
 RATE = 44100
 PAGE = 4096
@@ -17,12 +16,6 @@ FADE = 256  # at the end of a recorded region
 EDIT = slice(2 * RATE, 3 * RATE)
 LATER_EDIT = slice(4 * RATE, 5 * RATE)
 LATER_JUMP = 4 * RATE + RATE // 2  # the first half of the later edit is not played
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("update") / "home", tiny_model_dir) as running:
-        yield running
 
 
 def assert_stems(buses: dict[str, Audio], stems: dict[str, Audio]) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import signal
 import socket
 import stat
@@ -297,18 +296,6 @@ async def test_metrics_count_what_was_done(home: Path, tiny_model_dir: Path) -> 
     assert float(lines["stemline_live_sessions"]) == 0
     assert float(lines["stemline_engine_restarts"]) == 0
     assert float(lines['stemline_waiting_windows{kind="bounce"}']) == 0
-
-
-@pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    if shutil.which("openssl") is None:
-        pytest.skip("openssl is not installed: no certificate to test TLS with")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", key, "-out", cert, "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
 
 
 async def test_beyond_this_machine_goes_by_tls_and_here_without(

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,6 @@ from service_support import RATE, RunningServer, running_server, song, submit
 from stems.v1 import audio_pb2, bounce_pb2, live_pb2
 
 from pyserver.service.channel import Connection, connect, error_info
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("live") / "home", tiny_model_dir) as running:
-        yield running
 
 
 @pytest.fixture

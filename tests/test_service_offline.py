@@ -1,7 +1,7 @@
 """Offline sessions over real gRPC: the stems of a bounce, however the stream is cut, however slowly it is read."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 import psutil
 import pytest
 from google.protobuf import duration_pb2
-from service_support import RunningServer, ended, running_server, song, stems_of, submit
+from service_support import RunningServer, ended, song, stems_of, submit
 from stems.v1 import audio_pb2, bounce_pb2, live_pb2
 
 from pyserver.service.channel import Connection, connect
@@ -21,12 +21,6 @@ BLOCKS = (512, 1, 511, 64, 300)
 Audio = npt.NDArray[np.float32]
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model_dir: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("offline") / "home", tiny_model_dir) as running:
-        yield running
 
 
 @pytest.fixture

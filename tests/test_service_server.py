@@ -1,9 +1,8 @@
 """What any client of a running server may rely on, over real gRPC to a real process."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
 
 import google_crc32c
 import grpc
@@ -17,7 +16,6 @@ from service_support import (
     ended,
     job_request,
     read_stem,
-    running_server,
     song,
     stems_of,
     submit,
@@ -35,12 +33,6 @@ from pyserver.service.channel import (
 )
 
 OUTPUTS = ["bass", "drums", "guitar", "piano", "other", "residual"]
-
-
-@pytest.fixture(scope="module")
-def server(tiny_model_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    with running_server(tmp_path_factory.mktemp("server") / "home", tiny_model_dir) as running:
-        yield running
 
 
 @pytest.fixture
