@@ -33,14 +33,25 @@ float sampleAt(const float* samples, std::int64_t frame, int channel, int has, i
 } // namespace
 
 CaptureLibrary::CaptureLibrary(std::shared_ptr<CaptureStore> store, double rateHz, std::shared_ptr<DiskThread> disk)
-    : store_(std::move(store)), disk_(std::move(disk)), prefetch_(std::make_shared<Prefetch>(rateHz)),
-      waveforms_(std::make_shared<Waveforms>()) {
+    : disk_(std::move(disk)), prefetch_(std::make_shared<Prefetch>(rateHz)), waveforms_(std::make_shared<Waveforms>()),
+      store_(std::move(store)) {
     disk_->add(prefetch_);
     disk_->add(waveforms_);
 }
 
+void CaptureLibrary::use(std::shared_ptr<CaptureStore> store) {
+    const std::lock_guard lock(mutex_);
+    store_ = std::move(store);
+}
+
+std::shared_ptr<CaptureStore> CaptureLibrary::store() const {
+    const std::lock_guard lock(mutex_);
+    return store_;
+}
+
 std::vector<CaptureLibrary::Opened> CaptureLibrary::openPieces(const Capture& capture,
                                                                const std::vector<Opened>& before) const {
+    const auto from = store();
     std::vector<Opened> opened;
     for (const Piece& piece : capture.map.pieces()) {
         const auto same =
@@ -61,9 +72,9 @@ std::vector<CaptureLibrary::Opened> CaptureLibrary::openPieces(const Capture& ca
             entry.source = sibling->source;
             entry.stems = sibling->stems;
         } else {
-            entry.source = store_->source(piece.source, piece.sourceFrames, piece.channels);
+            entry.source = from->source(piece.source, piece.sourceFrames, piece.channels);
             if (!piece.stems.empty())
-                entry.stems = store_->stems(piece.stems, piece.sourceFrames, piece.channels);
+                entry.stems = from->stems(piece.stems, piece.sourceFrames, piece.channels);
         }
         entry.state = stateOf(entry.source != nullptr, entry.stems != nullptr);
         entry.stale = same != before.end()

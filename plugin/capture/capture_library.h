@@ -28,6 +28,9 @@ class CaptureLibrary {
   public:
     CaptureLibrary(std::shared_ptr<CaptureStore>, double rateHz, std::shared_ptr<DiskThread> = DiskThread::shared());
 
+    /// Where things are looked for from the next `open` on; what is open stays so.
+    void use(std::shared_ptr<CaptureStore>);
+
     /// What plays from now on, for the audio thread; what lies around the playhead is in memory when this returns.
     /// Pieces without stems are not in it. Marks of stale pages stay where a piece stays as it was.
     std::unique_ptr<const CapturedSet> open(const Capture&);
@@ -67,11 +70,13 @@ class CaptureLibrary {
     std::vector<Opened> openPieces(const Capture&, const std::vector<Opened>& before) const;
     static std::unique_ptr<CapturedSet> makeSet(const std::vector<Opened>&);
 
-    const std::shared_ptr<CaptureStore> store_;
+    std::shared_ptr<CaptureStore> store() const;
+
     const std::shared_ptr<DiskThread> disk_;
     const std::shared_ptr<Prefetch> prefetch_;
     const std::shared_ptr<Waveforms> waveforms_;
     mutable std::mutex mutex_;
+    std::shared_ptr<CaptureStore> store_;
     std::vector<Opened> opened_;
 };
 

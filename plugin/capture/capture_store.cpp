@@ -23,6 +23,7 @@ std::string environment(const char* name) {
 
 /// What lies under one name: a source's file, or a folder of stems.
 struct Object {
+    fs::path root; // of the store
     fs::path path;
     fs::path token; // the file that users lock, and whose time tells when the object was opened last
     std::uint64_t bytes = 0;
@@ -38,18 +39,24 @@ void addFile(Object& object, const fs::path& file) {
     object.bytes += bytes;
 }
 
-std::vector<Object> findObjects(const fs::path& root) {
-    std::vector<Object> objects;
+void findObjects(const fs::path& root, std::vector<Object>& objects) {
     std::error_code error;
+    const std::size_t before = objects.size();
     for (const fs::directory_entry& entry : fs::directory_iterator(root / "source", error))
-        addFile(objects.emplace_back(Object{entry.path(), entry.path(), 0, {}}), entry.path());
+        addFile(objects.emplace_back(Object{root, entry.path(), entry.path(), 0, {}}), entry.path());
     for (const fs::directory_entry& entry : fs::directory_iterator(root / "stems", error)) {
-        Object& object = objects.emplace_back(Object{entry.path(), entry.path() / infoName, 0, {}});
+        Object& object = objects.emplace_back(Object{root, entry.path(), entry.path() / infoName, 0, {}});
         for (const fs::directory_entry& file : fs::directory_iterator(entry.path(), error))
             addFile(object, file.path());
     }
-    for (Object& object : objects)
-        object.time = fs::last_write_time(object.token, error);
+    for (std::size_t index = before; index < objects.size(); ++index)
+        objects[index].time = fs::last_write_time(objects[index].token, error);
+}
+
+std::vector<Object> findObjects(const std::vector<fs::path>& roots) {
+    std::vector<Object> objects;
+    for (const fs::path& root : roots)
+        findObjects(root, objects);
     return objects;
 }
 
@@ -103,6 +110,17 @@ bool isSilent(const fs::path& file) {
     return std::all_of(mapped->samples(), mapped->samples() + count, [](float sample) { return sample == 0.0f; });
 }
 
+fs::path sourceIn(const fs::path& root, const std::string& sha256) { return root / "source" / (sha256 + ".f32"); }
+
+/// Of a folder that may be there no more, or for reading only, nothing is deleted.
+std::optional<FileLock> lockIfPossible(const fs::path& root) {
+    try {
+        return FileLock::alone(root / "lock");
+    } catch (const CaptureError&) {
+        return std::nullopt;
+    }
+}
+
 fs::path stemFile(const fs::path& folder, int stem) {
     return folder / (std::string(stemName(static_cast<Stem>(stem))) + ".f32");
 }
@@ -128,9 +146,36 @@ Workspace::~Workspace() {
     fs::remove(lockPath_, error);
 }
 
-CaptureStore::CaptureStore(fs::path root, std::uint64_t capBytes) : root_(std::move(root)), capBytes_(capBytes) {
-    makeFolders();
-    clearUnfinished();
+std::vector<fs::path> StoreFolders::all() const {
+    const auto real = [](const fs::path& path) {
+        std::error_code error;
+        const fs::path found = fs::weakly_canonical(path, error);
+        return error ? path : found;
+    };
+    std::vector<fs::path> folders{root}, known{real(root)};
+    for (const fs::path& folder : earlier) {
+        if (std::find(known.begin(), known.end(), real(folder)) != known.end())
+            continue;
+        folders.push_back(folder);
+        known.push_back(real(folder));
+    }
+    return folders;
+}
+
+CaptureStore::CaptureStore(StoreFolders folders, std::uint64_t capBytes)
+    : folders_(std::move(folders)), all_(folders_.all()), capBytes_(capBytes) {
+    try {
+        makeFolders();
+        clearUnfinished();
+    } catch (const CaptureError&) { // said to whoever wants to write
+    }
+}
+
+void CaptureStore::requireWritable() {
+    const std::unique_ptr<Workspace> proof = workspace();
+    OutputFile file(proof->folder() / "proof");
+    file.write("proof", 5);
+    file.close();
 }
 
 void CaptureStore::makeFolders() const {
@@ -141,7 +186,8 @@ void CaptureStore::makeFolders() const {
     for (const char* name : {"source", "stems", "unfinished"}) {
         fs::create_directories(root_ / name, error);
         if (error)
-            throw CaptureError("DISK_ERROR", "cannot keep captures in " + root_.string() + ": " + error.message());
+            throw CaptureError("DISK_ERROR", "captures cannot be kept in " + root_.string() + " (" + error.message() +
+                                                 "): choose another folder in the settings");
     }
 }
 
@@ -190,11 +236,15 @@ std::shared_ptr<const MappedFile> CaptureStore::addSource(const fs::path& file, 
 }
 
 std::shared_ptr<const MappedFile> CaptureStore::source(const std::string& sha256, std::int64_t frames, int channels) {
-    std::shared_ptr<const MappedFile> found = MappedFile::open(sourcePath(sha256));
-    if (found == nullptr || found->size() != bytesOf(frames, channels))
-        return nullptr;
-    markUsed(sourcePath(sha256));
-    return found;
+    for (const fs::path& root : all_) {
+        const fs::path place = sourceIn(root, sha256);
+        std::shared_ptr<const MappedFile> found = MappedFile::open(place);
+        if (found == nullptr || found->size() != bytesOf(frames, channels))
+            continue;
+        markUsed(place);
+        return found;
+    }
+    return nullptr;
 }
 
 std::shared_ptr<const StoredStems> CaptureStore::addStems(const StemsRecipe& recipe, std::int64_t frames,
@@ -233,7 +283,13 @@ std::shared_ptr<const StoredStems> CaptureStore::addStems(const StemsRecipe& rec
 }
 
 std::shared_ptr<const StoredStems> CaptureStore::stems(const std::string& key, std::int64_t frames, int channels) {
-    const fs::path folder = stemsPath(key);
+    for (const fs::path& root : all_)
+        if (auto found = stemsIn(root / "stems" / key, frames, channels))
+            return found;
+    return nullptr;
+}
+
+std::shared_ptr<const StoredStems> CaptureStore::stemsIn(const fs::path& folder, std::int64_t frames, int channels) {
     auto found = std::make_shared<StoredStems>();
     found->info = MappedFile::open(folder / infoName);
     const auto names = found->info ? namesIn(*found->info, frames, channels) : std::nullopt;
@@ -256,8 +312,7 @@ void CaptureStore::trim() { trimTo(capBytes_.load()); }
 void CaptureStore::clear() { trimTo(0); }
 
 void CaptureStore::trimTo(std::uint64_t bytes) {
-    const FileLock alone = FileLock::alone(root_ / "lock");
-    std::vector<Object> objects = findObjects(root_);
+    std::vector<Object> objects = findObjects(all_);
     std::uint64_t total = 0;
     for (const Object& object : objects)
         total += object.bytes;
@@ -265,20 +320,27 @@ void CaptureStore::trimTo(std::uint64_t bytes) {
     for (const Object& object : objects) {
         if (total <= bytes)
             return;
-        if (remove(object))
+        // One folder's lock at a time: others may know the same folders in another order.
+        const std::optional<FileLock> alone = lockIfPossible(object.root);
+        if (alone && remove(object))
             total -= object.bytes;
     }
 }
 
-std::uint64_t CaptureStore::sizeBytes(const fs::path& root) {
+std::uint64_t CaptureStore::sizeBytes(const StoreFolders& folders) {
     std::uint64_t total = 0;
-    for (const Object& object : findObjects(root))
+    for (const Object& object : findObjects(folders.all()))
         total += object.bytes;
     return total;
 }
 
-fs::path CaptureStore::sourcePath(const std::string& sha256) const { return root_ / "source" / (sha256 + ".f32"); }
+fs::path CaptureStore::sourcePath(const std::string& sha256) const { return sourceIn(root_, sha256); }
 fs::path CaptureStore::stemsPath(const std::string& key) const { return root_ / "stems" / key; }
+
+fs::path storeWithin(const fs::path& chosen) {
+    constexpr const char* name = "Stemline captures";
+    return chosen.filename() == name || chosen == defaultStoreRoot() ? chosen : chosen / name;
+}
 
 fs::path defaultStoreRoot() {
     if (const std::string home = environment("STEMLINE_HOME"); !home.empty())

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace stemline::capture {
 
@@ -49,19 +50,37 @@ class Workspace {
     FileLock lock_;
 };
 
+/// Where captures are kept. What the user has chosen before is looked through as well: who moves on loses nothing.
+struct StoreFolders {
+    std::filesystem::path root;
+    std::vector<std::filesystem::path> earlier;
+
+    bool operator==(const StoreFolders&) const = default;
+    /// The root, then the earlier ones that are another folder, each once.
+    std::vector<std::filesystem::path> all() const;
+};
+
 /// Objects on disk: `source/<sha256>.f32` and `stems/<key>/<stem>.f32`, raw interleaved little-endian floats.
 ///
 /// An object is written beside, made to survive a power cut, and renamed: what has its name is whole. Over the size
 /// cap, objects go that were not opened for longest, but none that anybody has open. Several processes may share a
-/// folder. Any thread but the audio thread; all of it may wait for the disk. Throws CaptureError.
+/// folder. What is new goes into the root; in earlier folders things are found and read where they lie, and count.
+/// Any thread but the audio thread; all of it may wait for the disk. Throws CaptureError.
 class CaptureStore {
   public:
     static constexpr std::uint64_t defaultCapBytes = std::uint64_t{20} << 30;
 
-    /// Makes the folder, and clears away what dead processes left unfinished.
-    explicit CaptureStore(std::filesystem::path root, std::uint64_t capBytes = defaultCapBytes);
+    /// Makes the folder, and clears away what dead processes left unfinished. A folder that cannot be written is read,
+    /// as far as it is there; `requireWritable` says why.
+    explicit CaptureStore(StoreFolders, std::uint64_t capBytes = defaultCapBytes);
+    explicit CaptureStore(std::filesystem::path root, std::uint64_t capBytes = defaultCapBytes)
+        : CaptureStore(StoreFolders{std::move(root), {}}, capBytes) {}
 
     const std::filesystem::path& root() const noexcept { return root_; }
+    const StoreFolders& folders() const noexcept { return folders_; }
+
+    /// By writing something. Throws CaptureError where that fails, for people.
+    void requireWritable();
 
     std::unique_ptr<Workspace> workspace();
 
@@ -86,21 +105,28 @@ class CaptureStore {
     /// Deletes everything that nobody has open.
     void clear();
 
-    /// Of all objects, whoever made them.
-    std::uint64_t sizeBytes() const { return sizeBytes(root_); }
-    /// The same of a folder that need not be there, without making it.
-    static std::uint64_t sizeBytes(const std::filesystem::path& root);
+    /// Of all objects, whoever made them, in all folders.
+    std::uint64_t sizeBytes() const { return sizeBytes(folders_); }
+    /// The same of folders that need not be there, without making them.
+    static std::uint64_t sizeBytes(const StoreFolders&);
 
   private:
     void makeFolders() const;
     void clearUnfinished();
     void trimTo(std::uint64_t bytes);
+    std::shared_ptr<const StoredStems> stemsIn(const std::filesystem::path& folder, std::int64_t frames, int channels);
     std::filesystem::path sourcePath(const std::string& sha256) const;
     std::filesystem::path stemsPath(const std::string& key) const;
 
-    const std::filesystem::path root_;
+    const StoreFolders folders_;
+    const std::vector<std::filesystem::path> all_; // root_ first
+    const std::filesystem::path& root_ = folders_.root;
     std::atomic<std::uint64_t> capBytes_;
 };
+
+/// The folder of the store within one that somebody chose, or that one itself if it is one already: what else lies in
+/// the chosen folder may have the same names.
+std::filesystem::path storeWithin(const std::filesystem::path& chosen);
 
 /// `stemline/captures` among the user's data; below STEMLINE_HOME if that is set.
 std::filesystem::path defaultStoreRoot();

@@ -269,10 +269,64 @@ TEST_CASE("a store that somebody deleted by hand is made again") {
     CHECK((fs::status(store.root()).permissions() & (fs::perms::group_all | fs::perms::others_all)) == fs::perms::none);
 }
 
-TEST_CASE("a store that cannot be made says so") {
+TEST_CASE("a store that cannot be made says so to who wants to write, and what lies elsewhere is still found") {
     const Folder folder;
     write(folder.path / "file", "x");
-    CHECK_THROWS_AS(CaptureStore(folder.path / "file" / "store"), CaptureError);
+    const fs::path nowhere = folder.path / "file" / "store";
+    CaptureStore before(folder.path / "before");
+    const Piece piece = addPiece(before, noise(2000), 0);
+    before.requireWritable();
+    CHECK(filesIn(before.root() / "unfinished") == 0);
+
+    CaptureStore store(StoreFolders{nowhere, {before.root()}});
+    CHECK_THROWS_AS(store.requireWritable(), CaptureError);
+    CHECK_THROWS_AS(addSource(store, noise(100)), CaptureError);
+    CHECK(store.source(piece.source, 1000, 2) != nullptr);
+    CHECK(store.stems(piece.stems, 1000, 2) != nullptr);
+    try {
+        store.requireWritable();
+    } catch (const CaptureError& error) {
+        CHECK(std::string(error.what()).find(nowhere.string()) != std::string::npos);
+        CHECK(std::string(error.what()).find("settings") != std::string::npos);
+    }
+}
+
+TEST_CASE("a store in another folder finds what lies in the earlier ones, and adds to its own") {
+    const Folder folder;
+    const fs::path first = folder.path / "first", second = folder.path / "second";
+    CaptureStore old(first);
+    const Piece piece = addPiece(old, noise(2000), 0);
+    CaptureStore store(StoreFolders{second, {first, folder.path / "unplugged"}});
+    CHECK(store.source(piece.source, 1000, 2) != nullptr);
+    CHECK(store.stems(piece.stems, 1000, 2) != nullptr);
+    addSource(store, noise(2000, 2));
+    CHECK(fs::exists(second / "source" / (digest(noise(2000, 2)) + ".f32")));
+    CHECK_FALSE(fs::exists(folder.path / "unplugged"));
+    CHECK(store.sizeBytes() == old.sizeBytes() + 8000);
+
+    makeOlder(first / "source" / (piece.source + ".f32"), 2);
+    store.setCap(store.sizeBytes() - 1);
+    store.trim(); // the limit is one for all of them, and the oldest goes wherever it lies
+    CHECK(store.source(piece.source, 1000, 2) == nullptr);
+    CHECK(store.source(digest(noise(2000, 2)), 1000, 2) != nullptr);
+    store.clear();
+    CHECK(store.sizeBytes() == 0);
+}
+
+TEST_CASE("a folder that is named twice is counted once") {
+    const Folder folder;
+    CaptureStore store(
+        StoreFolders{folder.path / "store", {folder.path / "store", folder.path / "x" / ".." / "store"}});
+    addSource(store, noise(2000));
+    CHECK(store.sizeBytes() == 8000);
+    fs::create_directory_symlink(folder.path / "store", folder.path / "link");
+    CHECK(CaptureStore::sizeBytes({folder.path / "store", {folder.path / "link"}}) == 8000);
+}
+
+TEST_CASE("the store never takes a chosen folder's own files for its objects") {
+    CHECK(storeWithin("/home/me/Music") == fs::path("/home/me/Music/Stemline captures"));
+    CHECK(storeWithin("/home/me/Music/Stemline captures") == fs::path("/home/me/Music/Stemline captures"));
+    CHECK(storeWithin(defaultStoreRoot()) == defaultStoreRoot());
 }
 
 TEST_CASE("the store lies among the user's data, or where STEMLINE_HOME says") {
