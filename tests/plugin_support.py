@@ -53,14 +53,22 @@ def host_environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def run_host(
-    script: str, home: Path, folder: Path, *, checked: bool = False, timeout_s: float = 300, **environment: str
+    script: str,
+    home: Path,
+    folder: Path,
+    *,
+    checked: bool = False,
+    screen: bool = False,
+    timeout_s: float = 300,
+    **environment: str,
 ) -> HostRun:
-    """Runs `script` in `folder`; fails with what the host printed if it does. `checked` preloads the thread checker."""
+    """Runs `script` in `folder`; fails with what the host printed if it does. `checked` preloads the thread checker,
+    `screen` gives it a display."""
     program = built(BUILD / "tests" / "stemline_host")
     env = host_environment(home, **environment)
     if checked:
         env["LD_PRELOAD"] = str(built(BUILD / "tests" / "libaudio_thread_check.so"))
-    command = [str(program), "-"]
+    command = [*(["xvfb-run", "-a"] if screen else []), str(program), "-"]
     done = subprocess.run(
         command, input=script, env=env, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False
     )

@@ -88,11 +88,13 @@ void Host::load(const std::string& path) {
 }
 
 void Host::unload() {
-    if (processor_ != nullptr)
-        onMessageThread_([this] {
-            processor_->releaseResources();
-            processor_.reset();
-        });
+    if (processor_ == nullptr)
+        return;
+    hand_.close(*processor_);
+    onMessageThread_([this] {
+        processor_->releaseResources();
+        processor_.reset();
+    });
 }
 
 void Host::layout(int channels, const juce::StringArray& busesOff) {
@@ -221,11 +223,17 @@ void Host::cancel() {
     captures.cancel();
 }
 
-/** Of what was captured, how many pieces cannot play. */
-int Host::lostPieces() {
-    const auto states = own().instance.captures.status().states;
-    return static_cast<int>(
-        std::count_if(states.begin(), states.end(), [](auto state) { return state != capture::PieceState::ready; }));
+/** Of what was captured, how many pieces cannot play; as soon as there is none. */
+int Host::lostPieces(double seconds) {
+    const auto count = [this] {
+        const auto states = own().instance.captures.status().states;
+        return static_cast<int>(std::count_if(states.begin(), states.end(),
+                                              [](auto state) { return state != capture::PieceState::ready; }));
+    };
+    const auto until = Clock::now() + std::chrono::duration<double>(seconds);
+    while (count() > 0 && Clock::now() < until)
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    return count();
 }
 
 /** As the chip says it, as soon as it begins as wanted. */

@@ -1,6 +1,7 @@
 #pragma once
 // A host that does what it is told: any block sizes, jumps, loops, real-time and offline flips, layouts, states.
 
+#include "hand.h"
 #include "processor/plugin_processor.h"
 #include <functional>
 #include <optional>
@@ -62,7 +63,7 @@ class Host {
     void update();
     void cancel();
     void trimStore(bool everything) { own().instance.captures.trimStore(everything); }
-    int lostPieces();
+    int lostPieces(double seconds);
     void setModel(const std::string& name) { own().instance.setModel(name); }
     std::string getModel(const std::string& name, double seconds);
     std::string serverText(const std::string& wanted, double seconds);
@@ -72,6 +73,7 @@ class Host {
     std::string exportStems(const juce::File& folder);
     int lateBlocks() const; // -1: of a plugin that was not loaded directly, nobody knows
     void openEditor(const juce::File& picture, double scale);
+    juce::var ui(std::istringstream& words) { return hand_.carryOut(*processor_, words); }
     void record(bool on);
     void writeRecording(const juce::File&);
 
@@ -84,6 +86,7 @@ class Host {
     void process(juce::AudioBuffer<float>&);
 
     OnMessageThread onMessageThread_;
+    Hand hand_{onMessageThread_};
     juce::VST3PluginFormat format_;
     std::unique_ptr<juce::AudioProcessor> processor_;
     Playhead playhead_;

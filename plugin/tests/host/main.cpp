@@ -3,9 +3,9 @@
 //   load PATH|direct · unload · layout 1|2 [BUS,BUS off] · prepare RATE MAXBLOCK · param NAME = TEXT · show NAME
 //   input FILE.wav · play POSITION FRAMES SIZES · idle FRAMES SIZES · pace|offline|bypass|watch on|off
 //   record on · write FILE.wav · save FILE · open FILE · transfer FILE · capture · stale · update · unheard · cancel ·
-//   trim [everything] · lost · model NAME · get NAME SECONDS · server SECONDS TEXT · drop FILE · settle SECONDS ·
-//   export FOLDER · fuzz FILES.. · editor FILE.png SCALE · latency · buses · timing resources · sleep SECONDS ·
-//   syscalls FRAMES SIZES
+//   trim [everything] · lost [SECONDS] · model NAME · get NAME SECONDS · server SECONDS TEXT · drop FILE · settle
+//   SECONDS · export FOLDER · ui COMMAND (see hand.h) · fuzz FILES.. · editor FILE.png SCALE · latency · buses · timing
+//   resources · sleep SECONDS · syscalls FRAMES SIZES
 
 #include "crowd.h"
 #include "host.h"
@@ -190,7 +190,12 @@ class Script {
         {"update", [this](Words&) { host_.update(); }},
         {"unheard", [this](Words&) { say("unheard", host_.stale(true)); }},
         {"trim", [this](Words& w) { host_.trimStore(rest(w) == "everything"); }},
-        {"lost", [this](Words&) { say("lost", host_.lostPieces()); }},
+        {"lost",
+         [this](Words& w) {
+             double seconds = 0.0;
+             w >> seconds;
+             say("lost", host_.lostPieces(seconds));
+         }},
         {"model", [this](Words& w) { host_.setModel(rest(w)); }},
         {"get",
          [this](Words& w) {
@@ -207,6 +212,11 @@ class Script {
         {"export", [this](Words& w) { say("problem", juce::String(host_.exportStems(file(w)))); }},
         {"settle", [this](Words& w) { say("problem", juce::String(host_.waitForCaptures(take<double>(w)))); }},
         {"fuzz", [this](Words& w) { fuzz(w); }},
+        {"ui",
+         [this](Words& w) {
+             if (const auto seen = host_.ui(w); !seen.isVoid())
+                 say("seen", seen);
+         }},
         {"editor",
          [this](Words& w) {
              const auto picture = file(w);
