@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from pyserver.engine.errors import EngineClosed, EngineCrashed, GpuNotAvailable, ModelOutputNotFinite
 from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
 from pyserver.engine.process import EngineConfig, EngineProcess
+from pyserver.engine.torch_backend import other_devices
 from pyserver.models import catalogue
 from pyserver.models.card import ModelCard
 from pyserver.models.catalogue import ChecksumMismatch, ModelNotFound
@@ -199,6 +200,14 @@ async def test_a_model_that_gives_no_numbers_is_an_error_that_names_the_window(t
     async with running() as engine:
         with pytest.raises(ModelOutputNotFinite, match="window at sample 123 with model stemline-small"):
             await engine.run(window(123))
+
+
+def test_what_is_computed_on_is_not_among_what_could_be_chosen_instead() -> None:
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    on_cpu, on_gpu = (other_devices(torch.device(name)) for name in ("cpu", "cuda:0"))
+    assert [device.index for device in on_cpu] == list(range(gpus))
+    assert [device.backend for device in on_gpu] == ["torch-cuda"] * (len(on_gpu) - 1) + ["torch-cpu"]
+    assert on_gpu[-1].total_bytes == psutil.virtual_memory().total
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")

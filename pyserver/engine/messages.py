@@ -44,6 +44,16 @@ class WindowResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OtherDevice:
+    """A device of this machine that could be chosen instead; `backend` as in DeviceInfo."""
+
+    index: int
+    name: str
+    backend: str
+    total_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceInfo:
     """The device that is really computing, as the engine process itself found it.
 
@@ -58,6 +68,7 @@ class DeviceInfo:
     free_bytes: int
     threads: int
     live_preempts: bool
+    others: tuple[OtherDevice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,14 @@ from safetensors.torch import load_file
 from pyserver.engine.backend import DeviceLost
 from pyserver.engine.errors import EngineOutOfMemory, GpuNotAvailable, ModelNotLoadable, ModelOutputNotFinite
 from pyserver.engine.measurements import Measurements
-from pyserver.engine.messages import DeviceInfo, LoadedModel, SeparationSettings, WindowRequest, WindowResult
+from pyserver.engine.messages import (
+    DeviceInfo,
+    LoadedModel,
+    OtherDevice,
+    SeparationSettings,
+    WindowRequest,
+    WindowResult,
+)
 from pyserver.engine.pipeline import Pipeline
 from pyserver.models import catalogue, registry
 from pyserver.models.card import ModelCard
@@ -78,6 +85,7 @@ class TorchBackend:
             free_bytes=free,
             threads=self._threads,
             live_preempts=device.type == "cpu" and sys.platform == "linux",
+            others=other_devices(device),
         )
 
     def load(self, model: str, *, measure: bool) -> LoadedModel:
@@ -137,6 +145,20 @@ class TorchBackend:
         while (known := self._models.get(model)) is None or not known.is_current:
             self.load(model, measure=False)
         return known.pipeline
+
+
+def other_devices(used: torch.device) -> tuple[OtherDevice, ...]:
+    """What else this machine could compute on, without putting anything on it: GPUs by index, then the CPU."""
+    found = []
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        if used.type != "cuda" or (used.index or 0) != index:
+            properties = torch.cuda.get_device_properties(index)
+            found.append((index, properties.name, "torch-cuda", properties.total_memory))
+    if used.type != "cpu":
+        found.append((0, cpu_name(), "torch-cpu", psutil.virtual_memory().total))
+    return tuple(
+        OtherDevice(index=index, name=name, backend=backend, total_bytes=total) for index, name, backend, total in found
+    )
 
 
 def pick_device(name: str) -> torch.device:

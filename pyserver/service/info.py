@@ -33,7 +33,7 @@ class ServerService:
         return server_pb2.ServerInfo(
             version=pyserver.__version__,
             protocol_minor=PROTOCOL_MINOR,
-            devices=[self._device()] if warm else [],
+            devices=[self._device(), *self._other_devices()] if warm else [],
             max_live_sessions=core.max_live_sessions,
             open_live_sessions=self._live.open_sessions,
             max_message_bytes=MAX_MESSAGE_BYTES,
@@ -43,6 +43,18 @@ class ServerService:
             engine_pid=core.engine.pid if warm else 0,
             engine_restarts=core.engine.restarts if warm else 0,
         )
+
+    def _other_devices(self) -> list[server_pb2.Device]:
+        return [
+            server_pb2.Device(
+                index=device.index,
+                name=device.name,
+                backend=device.backend,
+                total_bytes=device.total_bytes,
+                inactive_reason="another one was chosen",
+            )
+            for device in self._core.engine.device.others
+        ]
 
     def _device(self) -> server_pb2.Device:
         """The device that really computes, as the engine found it; main memory as it is now."""
