@@ -70,6 +70,14 @@ def test_every_control_has_its_accessible_name(shots: dict[str, Shot]) -> None:
     assert captured["ruler"] == "Timeline, captured 0:04 to 1:10, 1 stale"
 
 
+def test_whatever_the_keyboard_reaches_says_its_name_and_what_it_does(shots: dict[str, Shot]) -> None:
+    for picture, shot in shots.items():
+        for identity in set(shot["tab"]) - {"settings_sheet"}:  # which only holds controls
+            control = shot["components"][identity]
+            assert control["name"], f"{identity} of {picture} has no name"
+            assert control.get("tooltip"), f"{identity} of {picture} explains nothing"
+
+
 def test_an_error_says_what_happened_what_is_heard_and_what_to_do(shots: dict[str, Shot]) -> None:
     assert names(shots["server-lost-960x600"])["error"] == (
         "Server lost. The server stopped answering at 0:44: connection refused. "

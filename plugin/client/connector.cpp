@@ -9,7 +9,7 @@ namespace {
 
 constexpr double infoSeconds = 5;
 
-std::string deviceOf(Connection& connection, std::stop_token stop) {
+std::vector<Device> devicesOf(Connection& connection, std::stop_token stop) {
     grpc::ClientContext context;
     connection.prepare(context, infoSeconds);
     stems::v1::ServerInfo info;
@@ -18,10 +18,11 @@ std::string deviceOf(Connection& connection, std::stop_token stop) {
         stems::v1::ServerService::NewStub(connection.channel())->GetInfo(&context, stems::v1::GetInfoRequest(), &info);
     if (!status.ok())
         throw ClientError(connection.failed(status));
+    std::vector<Device> devices;
     for (const stems::v1::Device& device : info.devices())
-        if (device.active())
-            return device.name() + " (" + device.backend() + ")";
-    return {};
+        devices.push_back({static_cast<int>(device.index()), device.name(), device.backend(), device.total_bytes(),
+                           device.free_bytes(), device.active()});
+    return devices;
 }
 
 } // namespace
@@ -68,7 +69,10 @@ void Connector::work(const ServerChoice& choice, ObtainOptions options, std::sto
         uses(connection);
         stage_ = Stage::loadingModel;
         result_.list = askForModels(*connection, stop); // answered only once the engine is warm
-        result_.device = deviceOf(*connection, stop);
+        result_.devices = devicesOf(*connection, stop);
+        for (const Device& device : result_.devices)
+            if (device.active)
+                result_.device = device.name + " (" + device.backend + ")";
         result_.connection = connection;
     } catch (const ClientError& error) {
         result_.connection.reset();

@@ -18,7 +18,8 @@ class Connector {
         std::shared_ptr<Connection> connection; // null: `problem` says why
         std::optional<Problem> problem;
         ModelList list;
-        std::string device; // "name (backend)"
+        std::vector<Device> devices;
+        std::string device; // that is active: "name (backend)"
     };
     enum class Stage { starting, connecting, loadingModel };
 

@@ -181,10 +181,8 @@ void LiveLink::Worker::takeWhatWasAsked() {
 
 void LiveLink::Worker::connectStep() {
     drain();
-    if (auto result = connector_.take()) {
-        connected(std::move(*result));
-        return;
-    }
+    if (auto result = connector_.take())
+        return connected(std::move(*result));
     if (connector_.busy()) {
         const Connector::Stage stage = connector_.stage();
         show([&](ServerStatus& status) {
@@ -206,10 +204,8 @@ void LiveLink::Worker::connectStep() {
 }
 
 void LiveLink::Worker::connected(Connector::Result result) {
-    if (!result.connection) {
-        failed(*result.problem);
-        return;
-    }
+    if (!result.connection)
+        return failed(*result.problem);
     connection_ = result.connection;
     refreshAt_ = Clock::now() + refreshInterval;
     mayStart_.reset();
@@ -221,6 +217,7 @@ void LiveLink::Worker::connected(Connector::Result result) {
         status.address = connection_->endpoint().address;
         status.version = connection_->serverVersion();
         status.device = result.device;
+        status.devices = result.devices;
         status.models = result.list.models;
         status.defaultModel = result.list.defaultModel;
         status.state = settings_.separate ? State::loadingModel : State::ready;
@@ -308,6 +305,7 @@ void LiveLink::Worker::refreshStep() {
             show([&](ServerStatus& status) {
                 status.models = result->list.models;
                 status.defaultModel = result->list.defaultModel;
+                status.devices = result->devices;
                 if (!session_)
                     status.device = result->device;
             });

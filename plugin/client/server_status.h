@@ -24,6 +24,18 @@ struct ModelInfo {
     std::string problem;       // why it is broken
 };
 
+/// What a server computes on, or could.
+struct Device {
+    int index = 0;
+    std::string name, backend; // "torch-cuda", "torch-cpu"
+    std::uint64_t totalBytes = 0;
+    std::uint64_t freeBytes = 0; // 0: not known
+    bool active = false;
+
+    bool isGpu() const { return backend.ends_with("cuda"); }
+    bool operator==(const Device&) const = default;
+};
+
 /// Counts since the link was made; they survive reconnection.
 struct LiveStatistics {
     std::int64_t framesSent = 0;
@@ -58,6 +70,7 @@ struct ServerStatus {
     std::chrono::system_clock::time_point lostAt;
 
     std::string address, version, device;
+    std::vector<Device> devices;
     std::string defaultModel;
     std::vector<ModelInfo> models;
 

@@ -104,11 +104,19 @@ void BottomBar::place(const Boxes& boxes) {
 }
 
 void BottomBar::nameLatencies(const EditorState& state) {
-    if (std::exchange(rate_, state.sampleRate) == state.sampleRate)
+    const int chosen = latency_.getSelectedItemIndex();
+    if (rate_ == state.sampleRate && namedChoice_ == chosen && namedParts_ == state.latencyText)
         return;
+    rate_ = state.sampleRate;
+    namedChoice_ = chosen;
+    namedParts_ = state.latencyText;
     const auto choices = latencyParameter_.getAllValueStrings();
-    for (int choice = 0; choice < choices.size(); ++choice)
-        latency_.changeItemText(choice + 1, latencyChoiceText(choices[choice], state));
+    for (int choice = 0; choice < choices.size(); ++choice) {
+        auto text = latencyChoiceText(choices[choice], state);
+        if (choice == chosen && !state.capturedMode && !namedParts_.empty())
+            text += utf8(" · " + namedParts_); // of the others only the server would know
+        latency_.changeItemText(choice + 1, text);
+    }
 }
 
 void BottomBar::show(const EditorState& state) {

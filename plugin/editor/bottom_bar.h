@@ -54,6 +54,8 @@ class BottomBar final : public juce::Component {
     Boxes boxes_;
     juce::RangedAudioParameter& latencyParameter_;
     double rate_ = -1;
+    int namedChoice_ = -1;
+    std::string namedParts_;
     bool cancels_ = false, captured_ = false;
     DropDown latency_;
     Label text_, late_;

@@ -41,7 +41,7 @@ int digitOf(const juce::KeyPress& key) {
 struct EditorContent::Parts {
     Parts(juce::AudioProcessorValueTreeState& tree, EditorActions& does, std::function<EditorState()> asks)
         : parameters(tree), actions(does), ask(std::move(asks)), topBar(look, does, tree), banner(look),
-          ruler(look, does), overlay(look), welcome(look, does), bottomBar(look, does, tree), sheet(look, does),
+          ruler(look, does), overlay(look), welcome(look, does), bottomBar(look, does, tree), sheet(look, does, tree),
           ring(look) {
         for (int lane = sourceLane; lane < numStems; ++lane)
             lanes[static_cast<size_t>(lane + 1)] = std::make_unique<Lane>(lane, look, does, tree);
@@ -59,6 +59,17 @@ struct EditorContent::Parts {
     bool anySolo() const {
         const auto all = rows();
         return std::any_of(all.begin(), all.end(), [](const Lane* lane) { return lane->header().soloed(); });
+    }
+
+    /** What the wheel chose stays: the scale while it plays, the place as well while it stands. */
+    void followLive(bool wasCaptured, int width) {
+        if (wasCaptured)
+            viewChosen = false;
+        const double ahead = state.latencySamples / state.sampleRate;
+        if (!viewChosen)
+            view.followLive(state.playhead, ahead, width);
+        else if (state.playing)
+            view.keepRight(state.playhead + ahead, width);
     }
 
     LookAndFeel look;
@@ -162,7 +173,7 @@ void EditorContent::refresh() {
     if (!parts.viewChosen && state.capturedMode && !state.captured.empty() && state.captured != before.captured)
         parts.view.show({state.captured.front().start, state.captured.back().stop}, width);
     else if (!state.capturedMode && state.sampleRate > 0)
-        parts.view.followLive(state.playhead, state.latencySamples / state.sampleRate, width);
+        parts.followLive(before.capturedMode, width);
     else if (state.playing)
         parts.view.follow(state.playhead, width);
 
@@ -274,7 +285,8 @@ bool EditorContent::keyPressed(const juce::KeyPress& key) {
     if (modifiers.isCommandDown()) {
         if (key.getKeyCode() == ',')
             openSettings(!parts.sheet.isVisible());
-        else if (key.getKeyCode() == 'E' && parts.state.canDrag)
+        else if (juce::CharacterFunctions::toUpperCase(static_cast<juce::juce_wchar>(key.getKeyCode())) == 'E' &&
+                 parts.state.canDrag)
             parts.bottomBar.onExport();
         else
             return false;

@@ -50,6 +50,7 @@ struct Progress {
     TimeRange range;           // what is separated
     double secondsLeft = 0.0;  // 0: not known yet
     bool cancelled = false;    // just now: "Cancelled. What is finished stays."
+    bool stopFirst = false;    // armed, but Live plays on until the transport stops
 };
 
 /** Shown as a banner; made by the functions in errors.h. */
@@ -57,6 +58,7 @@ struct EditorError {
     std::string title, what, hear, doText;
     std::vector<std::string> buttons; // at most two; their index goes to EditorActions::errorButton
     int primary = 0;                  // which of them is the likely one
+    std::string detail = {};          // only in the tooltip, as it is
     bool operator==(const EditorError&) const = default;
 };
 
@@ -72,8 +74,10 @@ struct EditorSettings {
     std::vector<std::string> devices; // what the server can compute on; the first is "Automatic"
     int device = 0;
     double cacheCapGb = 20.0;
-    double cacheUsedGb = 0.0; // shown only
-    std::string cacheFolder;
+    double cacheUsedGb = 0.0;       // shown only
+    std::string cacheFolder;        // shown only: EditorActions::chooseCacheFolder
+    bool cacheFolderChosen = false; // it is not the default one
+    std::string cacheProblem;       // shown only: why the folder that was chosen last was not taken
     bool light = false;
     std::string version, serverVersion; // shown only
     bool operator==(const EditorSettings&) const = default;
@@ -138,6 +142,8 @@ class EditorActions {
     virtual void exportAll(const juce::File& folder) = 0;
     /** Writes one WAV and calls back, on the message thread, with the finished file; with no file where it failed. */
     virtual void exportStem(Stem, std::function<void(juce::File)> written) = 0;
+    /** The same into a file of this name, which it replaces. */
+    virtual void saveStem(Stem, const juce::File&) = 0;
 
     /** One bucket a pixel, the first begins at `firstSecond` of the host's timeline. False: there is nothing to draw.
      */
@@ -145,6 +151,9 @@ class EditorActions {
 
     virtual void applySettings(const EditorSettings&) = 0;
     virtual void clearCache() = 0;
+    /** Captures are kept in this folder from then on; with no file in the default one. EditorSettings::cacheProblem
+        where that cannot be. */
+    virtual void chooseCacheFolder(const juce::File&) = 0;
     virtual void errorButton(int index) = 0;
 };
 

@@ -29,10 +29,13 @@ void ErrorBanner::show(const std::optional<EditorError>& error) {
             buttons[index]->setKind(static_cast<int>(index) == error->primary ? PushButton::Kind::primary
                                                                               : PushButton::Kind::normal);
             buttons[index]->setTitle(utf8(error->buttons[index]));
+            buttons[index]->setTooltip(utf8(error->doText));
         }
     }
     const auto all = utf8(error->title + ". " + error->what + " " + error->hear + " " + error->doText);
     setTitle(all);
+    // Where its columns are too narrow.
+    setTooltip(error->detail.empty() ? all : all + "\n" + utf8(error->detail));
     if (!announced)
         juce::AccessibilityHandler::postAnnouncement(all, juce::AccessibilityHandler::AnnouncementPriority::high);
     repaint();

@@ -8,7 +8,7 @@
 namespace stemline::editor {
 
 /** Message thread. */
-class ErrorBanner final : public juce::Component {
+class ErrorBanner final : public juce::Component, public juce::SettableTooltipClient {
   public:
     explicit ErrorBanner(const LookAndFeel&);
 

@@ -7,7 +7,16 @@ namespace {
 const std::string capturedAsBefore = "Captured stems play as before. New audio plays unchanged in the Residual stem.";
 const std::string dry = "Your track, unchanged, in the Residual stem.";
 
-std::string gigabytes(double value) { return juce::String(value, 1).toStdString() + " GB"; }
+std::string kilohertz(double rateHz) { return juce::String(rateHz / 1000).toStdString() + " kHz"; }
+
+/** Of the first, and how many more there are. */
+std::string where(const std::vector<TimeRange>& ranges) {
+    const auto& first = ranges.front();
+    auto text = (first.stop - first.start < 1.0 ? timeText(first.start) : rangeText(first)).toStdString();
+    if (ranges.size() > 1)
+        text += " and " + std::to_string(ranges.size() - 1) + " more";
+    return text;
+}
 
 } // namespace
 
@@ -53,9 +62,9 @@ EditorError modelNotGot(const std::string& model, const std::string& reason) {
             {"Try again", "Choose another"}};
 }
 
-EditorError outOfMemory(double neededGb, double freeGb) {
-    return {"Not enough GPU memory",
-            gigabytes(neededGb) + " needed, " + gigabytes(freeGb) + " free.",
+EditorError outOfMemory(const std::string& what) {
+    return {"Not enough memory",
+            what + ".",
             dry,
             "Choose a smaller model or another device.",
             {"Choose model", "Settings"}};
@@ -71,29 +80,32 @@ EditorError lateBlocks(int count, bool longerExists, bool playing) {
 }
 
 EditorError bounceIncomplete(TimeRange range) {
-    const auto where = rangeText(range).toStdString();
     return {"Bounce incomplete",
             "The server did not answer in time.",
-            where + ": your track, unchanged, in the Residual stem.",
+            rangeText(range).toStdString() + ": your track, unchanged, in the Residual stem.",
             "Bounce again when the server is ready.",
-            {}};
+            {"Close"}};
 }
 
 EditorError partlyUpdated(const std::vector<TimeRange>& left) {
-    const auto& first = left.front();
-    auto where = (first.stop - first.start < 1.0 ? timeText(first.start) : rangeText(first)).toStdString();
-    if (left.size() > 1)
-        where += " and " + std::to_string(left.size() - 1) + " more";
     return {"Not all is updated",
-            where + " changed, but was not played all through.",
+            where(left) + " changed, but was not played all through.",
             "There: the stems as captured.",
             "Play over it from a moment before, then update again.",
             {"Close"}};
 }
 
-EditorError cannotRead(const std::string& file) {
+EditorError didNotStart(const std::string& why, const std::string& log) {
+    const auto lines = juce::StringArray::fromLines(juce::String::fromUTF8(log.c_str()).trimEnd());
+    const auto last = lines.isEmpty() ? std::string() : " “" + lines[lines.size() - 1].trim().toStdString() + "”";
+    EditorError error = other("The server did not start", why + last);
+    error.detail = log;
+    return error;
+}
+
+EditorError cannotRead(const std::string& file, const std::string& why) {
     return {"Cannot read " + file,
-            "It is not a sound file that can be captured.",
+            why.empty() ? "It is not a sound file that can be captured." : why,
             "No change.",
             "Use WAV, FLAC, AIFF or OGG, one at a time.",
             {}};
@@ -101,6 +113,26 @@ EditorError cannotRead(const std::string& file) {
 
 EditorError needsTlsAndToken() {
     return {"Another computer needs TLS and a token", "Nothing was sent to it.", dry, "Add both.", {"Settings"}};
+}
+
+EditorError captureLost(const std::vector<TimeRange>& lost, const std::string& folder) {
+    return {"Captured sound is missing",
+            where(lost) + ": not in " + folder + ", nor where captures were kept before.",
+            "There: your track, unchanged, in the Residual stem.",
+            "Connect its disk or choose its folder in the settings, or capture it again.",
+            {"Settings", "Close"}};
+}
+
+EditorError otherRate(double capturedHz, double nowHz) {
+    return {"Captured at " + kilohertz(capturedHz),
+            "The project runs at " + kilohertz(nowHz) + ", so what was captured cannot play.",
+            dry,
+            "Set the project back to " + kilohertz(capturedHz) + ", or capture again.",
+            {"Close"}};
+}
+
+EditorError failed(const std::string& title, const std::string& what) {
+    return {title, what, "No change.", "Try again, or look at the settings.", {"Close"}};
 }
 
 EditorError other(const std::string& title, const std::string& what) {

@@ -60,7 +60,7 @@ void Fader::paint(juce::Graphics& g) {
 }
 
 void Fader::mouseDown(const juce::MouseEvent& event) {
-    if (event.mods.isRightButtonDown())
+    if (event.mods.isPopupMenu())
         return showHostMenu(*this, parameter_);
     if (!isEnabled())
         return;
@@ -91,6 +91,10 @@ void Fader::mouseDoubleClick(const juce::MouseEvent&) {
 
 bool Fader::keyPressed(const juce::KeyPress& key) {
     const int code = key.getKeyCode();
+    if (code == juce::KeyPress::returnKey && isEnabled() && onType) {
+        onType();
+        return true;
+    }
     const double step = key.getModifiers().isShiftDown() ? 0.1 : 0.5;
     double change = 0;
     if (code == juce::KeyPress::upKey || code == juce::KeyPress::rightKey)
@@ -116,6 +120,7 @@ double Fader::valueToProportionOfLength(double decibels) { return faderPosition(
 
 GainValue::GainValue(const LookAndFeel& look, Fader& fader) : look_(look), fader_(fader) {
     setTooltip("Double click to type a gain");
+    fader.onType = [this] { type(true); };
     setAccessible(false); // the fader says it
 }
 
@@ -135,11 +140,16 @@ void GainValue::resized() {
         field_->setBounds(getLocalBounds());
 }
 
-void GainValue::mouseDoubleClick(const juce::MouseEvent&) {
+void GainValue::type(bool byKey) {
+    if (!fader_.isEnabled())
+        return;
+    byKey_ = byKey;
     field_ = std::make_unique<juce::TextEditor>();
     field_->setFont(font(12));
     field_->setJustification(juce::Justification::centredRight);
     field_->setBorder({});
+    field_->setComponentID(fader_.getComponentID() + ".value");
+    field_->setTitle(laneTitle(fader_.stem()) + " gain in decibels");
     field_->setText(gainText(fader_.getValue()));
     field_->onReturnKey = [this] { finish(true); };
     field_->onEscapeKey = [this] { finish(false); };
@@ -159,7 +169,9 @@ void GainValue::finish(bool keep) {
         const juce::Slider::ScopedDragNotification gesture(fader_);
         fader_.setValue(decibels, juce::sendNotificationSync);
     }
-    field->setVisible(false);
+    if (byKey_)
+        fader_.grabKeyboardFocus();
+    removeChildComponent(field.get());
     // Its own callback is still running.
     juce::MessageManager::callAsync([field] {});
     repaint();

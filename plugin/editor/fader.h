@@ -11,6 +11,9 @@ class Fader final : public juce::Slider, public FocusBox {
   public:
     Fader(const juce::String& id, int stem, const LookAndFeel&, juce::RangedAudioParameter&);
 
+    std::function<void()> onType; // Enter: the gain is typed
+
+    int stem() const { return stem_; }
     /** Of a muted stem: without its colour. */
     void setDimmed(bool);
     juce::Rectangle<int> focusBox() const override;
@@ -46,14 +49,16 @@ class GainValue final : public juce::Component, public juce::SettableTooltipClie
     void setCompact(bool);
     void paint(juce::Graphics&) override;
     void resized() override;
-    void mouseDoubleClick(const juce::MouseEvent&) override;
+    void mouseDoubleClick(const juce::MouseEvent&) override { type(false); }
+    /** `byKey`: the keyboard goes back to the fader afterwards. */
+    void type(bool byKey);
 
   private:
     void finish(bool keep);
 
     const LookAndFeel& look_;
     Fader& fader_;
-    bool compact_ = false;
+    bool compact_ = false, byKey_ = false;
     std::unique_ptr<juce::TextEditor> field_;
 };
 

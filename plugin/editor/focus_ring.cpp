@@ -11,9 +11,26 @@ FocusRing::FocusRing(const LookAndFeel& look) : look_(look) {
 
 FocusRing::~FocusRing() { juce::Desktop::getInstance().removeFocusChangeListener(this); }
 
+/** Where lanes or settings have less room than they need. */
+void FocusRing::bringIntoView(juce::Component& focused) {
+    auto* view = focused.findParentComponentOfClass<juce::Viewport>();
+    if (view == nullptr || !view->getViewedComponent()->isParentOf(&focused))
+        return;
+    constexpr int margin = 8;
+    const auto box = view->getViewedComponent()->getLocalArea(&focused, focused.getLocalBounds()).expanded(0, margin);
+    const auto seen = view->getViewArea();
+    if (box.getY() < seen.getY())
+        view->setViewPosition(seen.getX(), juce::jmax(0, box.getY()));
+    else if (box.getBottom() > seen.getBottom())
+        view->setViewPosition(seen.getX(), box.getBottom() - seen.getHeight());
+}
+
 void FocusRing::place() {
     auto* parent = getParentComponent();
     auto* focused = juce::Component::getCurrentlyFocusedComponent();
+    if (std::exchange(last_, focused) != focused && parent != nullptr && focused != nullptr &&
+        parent->isParentOf(focused))
+        bringIntoView(*focused);
     const bool shown = parent != nullptr && focused != nullptr && parent->isParentOf(focused) &&
                        dynamic_cast<juce::TextEditor*>(focused) == nullptr &&
                        focused->getComponentID() != "settings_sheet"; // that one has a caret and its own outline

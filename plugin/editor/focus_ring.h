@@ -15,9 +15,11 @@ class FocusRing final : public juce::Component, private juce::FocusChangeListene
     void paint(juce::Graphics&) override;
 
   private:
+    static void bringIntoView(juce::Component& focused);
     void globalFocusChanged(juce::Component*) override { place(); }
 
     const LookAndFeel& look_;
+    const juce::Component* last_ = nullptr; // that had the keyboard; only compared
 };
 
 } // namespace stemline::editor

@@ -162,7 +162,8 @@ SheetBoxes sheetBoxes() {
     boxes.caChoose = aside(582);
     boxes.tokenFile = main(623);
     boxes.tokenChoose = aside(623);
-    boxes.height = 672;
+    boxes.seed = main(680).withWidth(88);
+    boxes.height = 729;
     return boxes;
 }
 

@@ -46,7 +46,7 @@ Box chipButton(Box chip, int width);
 /** The parts of the settings sheet, from its own origin; it is this high, and scrolls where there is less room. */
 struct SheetBoxes {
     Box close, where, address, test, tls, token, paste, device, cacheLimit, clear, cachePath, choose, licences;
-    Box light, autoStart, caFile, caChoose, tokenFile, tokenChoose;
+    Box light, autoStart, caFile, caChoose, tokenFile, tokenChoose, seed;
     int height = 0;
 };
 SheetBoxes sheetBoxes();

@@ -65,13 +65,8 @@ void DragHandle::saveAs() {
     const auto saving = juce::FileBrowserComponent::saveMode | juce::FileBrowserComponent::canSelectFiles |
                         juce::FileBrowserComponent::warnAboutOverwriting;
     chooser_->launchAsync(saving, [this](const juce::FileChooser& chooser) {
-        const auto wanted = chooser.getResult();
-        if (wanted == juce::File())
-            return;
-        actions_.exportStem(stem_, [wanted](const juce::File& file) {
-            if (file != juce::File())
-                file.copyFileTo(wanted.withFileExtension("wav"));
-        });
+        if (const auto wanted = chooser.getResult(); wanted != juce::File())
+            actions_.saveStem(stem_, wanted.withFileExtension("wav"));
     });
 }
 

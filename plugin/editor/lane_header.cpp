@@ -69,7 +69,7 @@ LaneHeader::LaneHeader(int lane, const LookAndFeel& look, juce::AudioProcessorVa
         return *parameters.getParameter(name + suffix);
     };
     fader_ = std::make_unique<Fader>(name + ".gain", lane, look, parameter("_gain_db"));
-    fader_->setTooltip(laneTitle(lane) + " gain. Double click: 0 dB; Shift: fine");
+    fader_->setTooltip(laneTitle(lane) + " gain. Double click: 0 dB; Shift: fine; Enter: type");
     value_ = std::make_unique<GainValue>(look, *fader_);
     solo_ = std::make_unique<LaneToggle>(name + ".solo", "S", Token::solo, look, parameter("_solo"));
     solo_->setTitle("Solo " + name);

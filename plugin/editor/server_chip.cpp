@@ -30,6 +30,7 @@ ServerChipView::ServerChipView(const LookAndFeel& look, EditorActions& actions)
     setWantsKeyboardFocus(true);
     setComponentID("server_chip");
     action_.setRadius(12);
+    action_.setTooltip("Starts the server on this computer");
     action_.onClick = [&actions] { actions.startServer(); };
     addChildComponent(action_);
 }
@@ -39,7 +40,7 @@ void ServerChipView::show(const ServerChip& chip) {
         return;
     chip_ = chip;
     setTitle("Server: " + utf8(chip.text));
-    setTooltip(utf8(chip.text));
+    setTooltip(utf8(chip.text) + (chip.text.ends_with(" ms") ? utf8(" (time for the last window)") : juce::String()));
     action_.setShown(utf8(chip.button), false);
     action_.setTitle(utf8(chip.button) + " server");
     resized();

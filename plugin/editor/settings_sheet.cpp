@@ -41,6 +41,9 @@ void SettingsSheet::Page::paint(juce::Graphics& g) {
     section("Cache", boxes.cacheLimit, 289);
     label("Size limit", boxes.cacheLimit);
     label("Location", boxes.cachePath);
+    if (!settings.cacheProblem.empty()) // the rest is in the tooltip
+        drawLine(g, utf8(settings.cacheProblem).upToFirstOccurrenceOf(":", false, false), Box(60, 372, 444, 15),
+                 font(12), theme[Token::err], juce::Justification::right);
     const Box used(300, 300, 104, 30);
     drawLine(g, juce::String(settings.cacheUsedGb, 1) + " GB used", used.withHeight(16), font(12), theme[Token::hi]);
     const auto bar = used.withTop(used.getY() + 20).withHeight(6).toFloat();
@@ -65,16 +68,23 @@ void SettingsSheet::Page::paint(juce::Graphics& g) {
     note("By itself, when the plugin needs it", boxes.autoStart);
     label("CA file", boxes.caFile);
     label("Token file", boxes.tokenFile);
+    section("Project", boxes.seed, 669);
+    label("Seed", boxes.seed);
+    note("Of the refiner's noise", boxes.seed);
 }
 
-SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
+SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions, juce::AudioProcessorValueTreeState& parameters)
     : look_(look), actions_(actions), page_(look), close_("settings.close", "Close", look, PushButton::Kind::quiet),
       where_("set.where", look, juce::StringArray{"This computer", "Another computer"}),
       test_("set.test", "Test", look), tls_("set.tls", look), paste_("set.paste", "Paste", look),
       device_("set.device", look), cacheLimit_("set.cache_limit", look), clear_("set.clear", utf8("Clear…"), look),
       choose_("set.choose", utf8("Choose…"), look), licences_("set.licences", "Licences", look),
       light_("set.light", look), autoStart_("set.auto_start", look), caChoose_("set.choose_ca", utf8("Choose…"), look),
-      tokenChoose_("set.choose_token", utf8("Choose…"), look) {
+      tokenChoose_("set.choose_token", utf8("Choose…"), look),
+      seedAttachment_(*parameters.getParameter("seed"), [this](float value) {
+          if (!seed_.hasKeyboardFocus(true))
+              seed_.setText(juce::String(juce::roundToInt(value)), false);
+      }) {
     setComponentID("settings_sheet");
     setTitle("Settings");
     setWantsKeyboardFocus(true);
@@ -101,33 +111,46 @@ SettingsSheet::SettingsSheet(LookAndFeel& look, EditorActions& actions)
     prepareField(caFile_, "set.ca_file", "CA file");
     prepareField(tokenFile_, "set.token_file", "Token file");
     caFile_.setTextToShowWhenEmpty("The system's", look.theme[Token::dim]);
+    prepareField(seed_, "set.seed", "Seed");
+    seed_.setInputRestrictions(4, "0123456789");
+    seed_.onReturnKey = seed_.onFocusLost = [this] { applySeed(); };
+    seedAttachment_.sendInitialUpdate();
+    test_.setTitle("Test the address");
+    paste_.setTitle("Paste the token");
+    clear_.setTitle("Clear the cache");
+    choose_.setTitle("Choose the cache folder");
+    caChoose_.setTitle("Choose the CA file");
+    tokenChoose_.setTitle("Choose the token file");
+    test_.setTooltip("Asks the server at this address");
+    paste_.setTooltip("Takes the token from the clipboard");
+    clear_.setTooltip("Deletes recordings and stems that are not open; stems are made again where they are missed");
+    choose_.setTooltip("Where captures are kept from now on. Those of before are found where they are");
     light_.setTitle("Light colours");
     autoStart_.setTitle("Start the server by itself");
-    for (auto* child : {asComponent(close_), asComponent(where_), asComponent(address_), asComponent(test_),
-                        asComponent(tls_), asComponent(token_), asComponent(paste_), asComponent(device_),
-                        asComponent(cacheLimit_), asComponent(clear_), asComponent(cachePath_), asComponent(choose_),
-                        asComponent(licences_), asComponent(light_), asComponent(autoStart_), asComponent(caFile_),
-                        asComponent(caChoose_), asComponent(tokenFile_), asComponent(tokenChoose_)})
+    for (auto* child :
+         {asComponent(close_),      asComponent(where_),     asComponent(address_),     asComponent(test_),
+          asComponent(tls_),        asComponent(token_),     asComponent(paste_),       asComponent(device_),
+          asComponent(cacheLimit_), asComponent(clear_),     asComponent(cachePath_),   asComponent(choose_),
+          asComponent(licences_),   asComponent(light_),     asComponent(autoStart_),   asComponent(caFile_),
+          asComponent(caChoose_),   asComponent(tokenFile_), asComponent(tokenChoose_), asComponent(seed_)})
         page_.addAndMakeVisible(child);
 
     close_.onClick = [this] { onClose(); };
     where_.onChoose = [this](int) { apply(); };
     device_.onChange = cacheLimit_.onChange = light_.onClick = autoStart_.onClick = [this] { apply(); };
     test_.onClick = [this] {
-        page_.answer = utf8("Asking…");
-        page_.repaint();
+        apply(); // what is typed still counts
+        showAnswer("Asking…");
         actions_.testServer(settings_, [sheet = SafePointer<SettingsSheet>(this)](const std::string& answer) {
-            if (sheet == nullptr)
-                return;
-            sheet->page_.answer = utf8(answer);
-            sheet->page_.repaint();
+            if (sheet != nullptr)
+                sheet->showAnswer(answer);
         });
     };
     paste_.onClick = [this] {
         token_.setText(juce::SystemClipboard::getTextFromClipboard().trim(), false);
         apply();
     };
-    clear_.onClick = [this] { actions_.clearCache(); };
+    clear_.onClick = [this] { askToClear(); };
     choose_.onClick = [this] { chooseFolder(); };
     caChoose_.onClick = [this] { chooseFile(caFile_, "Certificates to trust"); };
     tokenChoose_.onClick = [this] { chooseFile(tokenFile_, "File with the token"); };
@@ -166,6 +189,7 @@ void SettingsSheet::layOut() {
     caChoose_.setBounds(boxes.caChoose);
     tokenFile_.setBounds(boxes.tokenFile);
     tokenChoose_.setBounds(boxes.tokenChoose);
+    seed_.setBounds(boxes.seed);
 }
 
 void SettingsSheet::enableFields() {
@@ -173,6 +197,9 @@ void SettingsSheet::enableFields() {
                         asComponent(caChoose_), asComponent(tokenFile_), asComponent(tokenChoose_)})
         field->setEnabled(settings_.anotherComputer);
     autoStart_.setEnabled(!settings_.anotherComputer);
+    device_.setEnabled(!settings_.anotherComputer);
+    device_.setTooltip(settings_.anotherComputer ? "The other computer chooses by itself"
+                                                 : "What the server computes on; another one restarts it");
 }
 
 void SettingsSheet::apply() {
@@ -199,6 +226,9 @@ void SettingsSheet::show(const EditorSettings& settings) {
     if (known_ && settings == settings_)
         return;
     known_ = true;
+    if (!settings.cacheProblem.empty() && settings.cacheProblem != settings_.cacheProblem)
+        juce::AccessibilityHandler::postAnnouncement(utf8(settings.cacheProblem),
+                                                     juce::AccessibilityHandler::AnnouncementPriority::high);
     settings_ = settings;
     where_.show(settings.anotherComputer ? 1 : 0);
     const auto setText = [](juce::TextEditor& field, const std::string& text) {
@@ -208,6 +238,8 @@ void SettingsSheet::show(const EditorSettings& settings) {
     setText(address_, settings.address);
     setText(token_, settings.token);
     setText(cachePath_, settings.cacheFolder);
+    const auto problem = utf8(settings.cacheProblem);
+    cachePath_.setTooltip(utf8(settings.cacheFolder) + (problem.isEmpty() ? "" : ". " + problem));
     setText(caFile_, settings.caFile);
     setText(tokenFile_, settings.tokenFile);
     tls_.setToggleState(true, juce::dontSendNotification);
@@ -228,15 +260,32 @@ void SettingsSheet::show(const EditorSettings& settings) {
 }
 
 void SettingsSheet::chooseFolder() {
+    if (!settings_.cacheFolderChosen)
+        return browseForFolder();
+    juce::PopupMenu menu;
+    menu.setLookAndFeel(&look_);
+    menu.addItem(utf8("Another folder…"), [this] { browseForFolder(); });
+    menu.addItem("The default folder", [this] { actions_.chooseCacheFolder({}); });
+    menu.showMenuAsync(juce::PopupMenu::Options().withTargetComponent(choose_).withDeletionCheck(*this));
+}
+
+void SettingsSheet::browseForFolder() {
     chooser_ = std::make_unique<juce::FileChooser>("Folder for captures", juce::File(utf8(settings_.cacheFolder)));
     const auto choosing = juce::FileBrowserComponent::openMode | juce::FileBrowserComponent::canSelectDirectories;
     chooser_->launchAsync(choosing, [this](const juce::FileChooser& chooser) {
-        if (chooser.getResult() == juce::File())
-            return;
-        settings_.cacheFolder = chooser.getResult().getFullPathName().toStdString();
-        cachePath_.setText(utf8(settings_.cacheFolder), false);
-        actions_.applySettings(settings_);
+        if (chooser.getResult() != juce::File())
+            actions_.chooseCacheFolder(chooser.getResult());
     });
+}
+
+/** What goes cannot be brought back, so it is asked for once more. */
+void SettingsSheet::askToClear() {
+    juce::PopupMenu menu;
+    menu.setLookAndFeel(&look_);
+    menu.addItem(utf8("Delete what is not open now (of ") + juce::String(settings_.cacheUsedGb, 1) + " GB)",
+                 [this] { actions_.clearCache(); });
+    menu.addItem("Keep all", [] {});
+    menu.showMenuAsync(juce::PopupMenu::Options().withTargetComponent(clear_).withDeletionCheck(*this));
 }
 
 void SettingsSheet::chooseFile(juce::TextEditor& into, const juce::String& title) {
@@ -250,13 +299,27 @@ void SettingsSheet::chooseFile(juce::TextEditor& into, const juce::String& title
     });
 }
 
+void SettingsSheet::showAnswer(const std::string& answer) {
+    page_.answer = utf8(answer);
+    page_.repaint();
+    test_.setTooltip(page_.answer); // all of it
+    juce::AccessibilityHandler::postAnnouncement(page_.answer,
+                                                 juce::AccessibilityHandler::AnnouncementPriority::medium);
+}
+
+void SettingsSheet::applySeed() {
+    if (seed_.isEmpty())
+        return seedAttachment_.sendInitialUpdate();
+    seedAttachment_.setValueAsCompleteGesture(seed_.getText().getFloatValue());
+}
+
 void SettingsSheet::showLicences() {
     page_.answer.clear();
     juce::PopupMenu menu;
     menu.setLookAndFeel(&look_);
     for (const auto* part : {"Stemline: GPL-3.0-or-later", "JUCE: GPL-3.0", "gRPC, Roboto: Apache-2.0",
                              "Protocol Buffers: BSD-3-Clause", "libsndfile, soxr: LGPL-2.1-or-later"})
-        menu.addItem(part, false, false, [] {});
+        menu.addItem(part, [] {});
     menu.showMenuAsync(juce::PopupMenu::Options().withTargetComponent(licences_));
 }
 

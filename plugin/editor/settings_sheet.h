@@ -10,7 +10,7 @@ namespace stemline::editor {
 /** Message thread. Every change is applied at once. */
 class SettingsSheet final : public juce::Component {
   public:
-    SettingsSheet(LookAndFeel&, EditorActions&);
+    SettingsSheet(LookAndFeel&, EditorActions&, juce::AudioProcessorValueTreeState&);
 
     std::function<void()> onClose;
 
@@ -37,8 +37,12 @@ class SettingsSheet final : public juce::Component {
     void enableFields();
     void apply();
     void chooseFolder();
+    void browseForFolder();
+    void askToClear();
     void chooseFile(juce::TextEditor& into, const juce::String& title);
     void showLicences();
+    void showAnswer(const std::string&);
+    void applySeed();
     void prepareField(juce::TextEditor&, const juce::String& id, const juce::String& title);
 
     LookAndFeel& look_;
@@ -60,6 +64,8 @@ class SettingsSheet final : public juce::Component {
     Switch light_, autoStart_;
     juce::TextEditor caFile_, tokenFile_;
     PushButton caChoose_, tokenChoose_;
+    juce::TextEditor seed_;
+    juce::ParameterAttachment seedAttachment_; // after its field: it tells us the first value
     std::unique_ptr<juce::FileChooser> chooser_;
 };
 

@@ -107,7 +107,7 @@ juce::String progressText(const Progress& progress) {
     case CapturePhase::idle:
         return {};
     case CapturePhase::armed:
-        return "Play the region in your DAW";
+        return progress.stopFirst ? "Stop, then play the region in your DAW" : "Play the region in your DAW";
     case CapturePhase::recording:
         return "Recording from " + timeText(progress.recordedFrom);
     case CapturePhase::separating:

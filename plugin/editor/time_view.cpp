@@ -7,6 +7,7 @@ namespace stemline::editor {
 namespace {
 
 constexpr double closest = 0.0005, furthest = 20.0; // seconds a pixel
+constexpr double beyondEnd = 24.0;                  // pixels behind the last sound of Live
 constexpr double narrowestStep = 90.0;              // pixels between the ruler's numbers
 
 } // namespace
@@ -23,10 +24,12 @@ void TimeView::follow(double playhead, int width) {
 }
 
 void TimeView::followLive(double playhead, double ahead, int width) {
-    constexpr double beyond = 24.0, finest = 0.02, widestAhead = 0.3;
+    constexpr double finest = 0.02, widestAhead = 0.3;
     secondsPerPixel = std::max(finest, ahead / (widestAhead * std::max(1, width)));
-    first = playhead + ahead - (width - beyond) * secondsPerPixel;
+    keepRight(playhead + ahead, width);
 }
+
+void TimeView::keepRight(double second, int width) { first = second - (width - beyondEnd) * secondsPerPixel; }
 
 void TimeView::show(TimeRange range, int width) {
     secondsPerPixel = std::clamp((range.stop - range.start) / std::max(1, width), closest, furthest);

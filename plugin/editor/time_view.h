@@ -18,6 +18,8 @@ struct TimeView {
     void follow(double playhead, int width);
     /** In Live the playhead stands still, with room for the latency at its right, and time goes by. */
     void followLive(double playhead, double ahead, int width);
+    /** The scale as it is, and this at the right. */
+    void keepRight(double second, int width);
     /** All of a range, with a little room around it. */
     void show(TimeRange, int width);
 

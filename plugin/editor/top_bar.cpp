@@ -27,10 +27,12 @@ void TopBar::ModelBox::show(const EditorState& state) {
             addItem(utf8(model.title) + (model.missing ? utf8(" · ") + "missing" : juce::String()), id++);
         }
     }
-    for (size_t index = 0; index < names_.size(); ++index)
-        if (names_[index] == state.model)
-            setSelectedItemIndex(static_cast<int>(index), juce::dontSendNotification);
-    setTooltip(getText());
+    const auto found = std::find(names_.begin(), names_.end(), state.model);
+    if (found == names_.end())
+        setText(utf8(state.model), juce::dontSendNotification); // the server does not know it, or was not asked yet
+    else
+        setSelectedItemIndex(static_cast<int>(found - names_.begin()), juce::dontSendNotification);
+    setTooltip("Model: " + getText());
 }
 
 TopBar::TopBar(const LookAndFeel& look, EditorActions& actions, juce::AudioProcessorValueTreeState& parameters)
@@ -39,7 +41,7 @@ TopBar::TopBar(const LookAndFeel& look, EditorActions& actions, juce::AudioProce
     mode_.setTitle("Mode");
     mode_.setTooltip("Live: stems of what plays, later by the latency. Captured: stems of a region, without latency");
     refiner_.setTitle("Refiner steps");
-    refiner_.setTooltip("Refiner steps");
+    refiner_.setTooltip("Refiner steps: more are better and slower");
     for (juce::Component* child : {static_cast<juce::Component*>(&mode_), static_cast<juce::Component*>(&model_),
                                    static_cast<juce::Component*>(&refiner_), static_cast<juce::Component*>(&chip_)})
         addAndMakeVisible(child);

@@ -45,6 +45,7 @@ void Welcome::DropArea::paint(juce::Graphics& g) {
 Welcome::Welcome(const LookAndFeel& look, EditorActions& actions)
     : look_(look), start_("welcome.start", "Start server", look, PushButton::Kind::primary), drop_(look) {
     setComponentID("welcome");
+    start_.setTooltip("Starts the server on this computer");
     start_.onClick = [&actions] { actions.startServer(); };
     addAndMakeVisible(start_);
     addAndMakeVisible(drop_);

@@ -1,4 +1,5 @@
 #include "processor/captures.h"
+#include "capture/capture_error.h"
 #include "capture/capture_state.h"
 
 namespace stemline {
@@ -18,7 +19,7 @@ capture::StemsRecipe recipeOf(const capture::Piece& piece, const SeparationSetti
 
 } // namespace
 
-Captures::Captures(std::function<std::uint64_t()> capBytes) : capBytes_(std::move(capBytes)) {
+Captures::Captures(std::function<StoreChoice()> storeChoice) : storeChoice_(std::move(storeChoice)) {
     for (auto& channel : block_)
         channel.resize(blockFrames);
 }
@@ -130,17 +131,12 @@ void Captures::turn(InputStream& input, const SeparationSettings& settings) {
         watchJob();
         separateNext(settings);
         reopen();
+    } catch (const capture::CaptureError& error) {
+        fail(error.what(), error.reason);
     } catch (const std::exception& error) {
-        fail(error.what());
+        fail(error.what(), {});
     }
     sets_.collect();
-}
-
-/** Who never captures anything never touches the disk. */
-void Captures::openStore() {
-    if (store_ == nullptr)
-        store_ = std::make_shared<capture::CaptureStore>(capture::defaultStoreRoot());
-    store_->setCap(capBytes_());
 }
 
 void Captures::carryOut(Wish wish, InputStream& input) {
@@ -150,7 +146,7 @@ void Captures::carryOut(Wish wish, InputStream& input) {
         phase = shown_.phase;
     }
     if (wish == Wish::arm && phase == Phase::idle) {
-        openStore();
+        openStore(true);
         refused_.clear();
         writer_ = std::make_unique<capture::CaptureWriter>(store_, channels_);
         const std::scoped_lock lock(mutex_);
@@ -213,6 +209,7 @@ void Captures::finishRecording() {
     const std::scoped_lock lock(mutex_);
     capture_.rateHz = static_cast<int>(rate_);
     capture_.map = whole;
+    ++shown_.edits;
     ++wanted_;
     pending_ = true;
     shown_.phase = Phase::idle;
@@ -250,7 +247,7 @@ void Captures::separateNext(const SeparationSettings& settings) {
 }
 
 void Captures::begin(const capture::Piece& piece, const SeparationSettings& settings) {
-    openStore();
+    openStore(false);
     auto recipe = recipeOf(piece, settings, static_cast<int>(rate_));
     if (!recipe.weightsSha256.empty() && store_->stems(recipe.key(), piece.sourceFrames, piece.channels) != nullptr) {
         setStems(recipe, recipe.key()); // made before
@@ -281,7 +278,10 @@ void Captures::begin(const capture::Piece& piece, const SeparationSettings& sett
             std::copy_n(samples + frame * channels, frames * channels, interleaved);
         });
     job_ = std::move(job);
-    enter(Phase::separating);
+    const std::scoped_lock lock(mutex_);
+    shown_.phase = Phase::separating;
+    shown_.problem.clear(); // what was wrong before is tried again
+    shown_.reason.clear();
 }
 
 void Captures::watchJob() {
@@ -302,8 +302,10 @@ void Captures::watchJob() {
         refused_.insert(job_->recipe.source);
         const std::scoped_lock lock(mutex_);
         shown_.cancelled = progress.state == client::BounceProgress::State::cancelled;
-        if (!shown_.cancelled && progress.problem)
+        if (!shown_.cancelled && progress.problem) {
             shown_.problem = progress.problem->message;
+            shown_.reason = progress.problem->reason;
+        }
     }
     job_.reset();
 }
@@ -327,6 +329,7 @@ void Captures::setStems(const capture::StemsRecipe& recipe, const std::string& k
     capture_.weightsSha256 = recipe.weightsSha256;
     capture_.refinerSteps = recipe.refinerSteps;
     capture_.seed = recipe.seed;
+    ++shown_.edits;
     ++wanted_;
     pending_ = true;
 }
@@ -347,7 +350,7 @@ void Captures::reopen() {
         opened_ = wanted;
         return;
     }
-    openStore();
+    openStore(false);
     auto library = library_ != nullptr ? library_ : std::make_shared<capture::CaptureLibrary>(store_, rate_);
     if (capture.rateHz != static_cast<int>(rate_))
         capture.map = {}; // its positions are those of another rate
@@ -369,10 +372,11 @@ void Captures::reopen() {
         }
 }
 
-void Captures::fail(const std::string& problem) {
+void Captures::fail(const std::string& problem, const std::string& reason) {
     writer_.reset();
     const std::scoped_lock lock(mutex_);
     shown_.problem = problem;
+    shown_.reason = reason;
     if (job_ == nullptr)
         shown_.phase = Phase::idle;
 }

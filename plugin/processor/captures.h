@@ -19,6 +19,12 @@ struct SeparationSettings {
     std::uint64_t seed = 0;
 };
 
+/** Where the store is, and how large it may be. */
+struct StoreChoice {
+    capture::StoreFolders folders;
+    std::uint64_t capBytes = capture::CaptureStore::defaultCapBytes;
+};
+
 /** One an instance. `turn` belongs to the control thread and may wait for the disk; `current` and `playhead` to the
    audio thread; the rest to any other thread, and waits for nobody. */
 class Captures {
@@ -36,13 +42,13 @@ class Captures {
         std::vector<capture::Extent> stale;
         std::vector<capture::Extent> unheard; // stale, but not played to its end, so the last update left it alone
         std::string problem;                  // why the last capture, file or separation came to nothing, for people
+        std::string reason;                   // the same for programs
+        std::uint64_t edits = 0;              // of what saveState gives, but for projects that were loaded
         bool cancelled = false;
     };
 
-    /** `capBytes`: how large the store may be, asked for whenever something is about to be added to it; may read a
-     * file.
-     */
-    explicit Captures(std::function<std::uint64_t()> capBytes);
+    /** `storeChoice` is asked whenever something is looked for or about to be added; may read a file. */
+    explicit Captures(std::function<StoreChoice()> storeChoice);
     ~Captures();
 
     /** Host's thread, no block being processed. */
@@ -62,6 +68,8 @@ class Captures {
     /** Deletes what is over the cap, or everything, but for what any instance has open; on the disk thread. What a
        project still needs is made again. */
     void trimStore(bool everything = false);
+    /** The store is elsewhere: what was not found is looked for there. */
+    void storeMoved();
 
     Status status() const;
     bool draw(std::optional<Stem>, double first, double framesPerPixel, std::span<capture::Bucket>) const;
@@ -93,7 +101,7 @@ class Captures {
     };
     enum class Wish { none, arm, finish, cancel, update };
 
-    void openStore();
+    void openStore(bool toWrite);
     void carryOut(Wish, InputStream&);
     void record(InputStream&);
     void finishRecording();
@@ -110,10 +118,10 @@ class Captures {
     void takeOver(const client::BounceProgress&);
     void setStems(const capture::StemsRecipe&, const std::string& key);
     void reopen();
-    void fail(const std::string& problem);
+    void fail(const std::string& problem, const std::string& reason);
     void enter(Phase);
 
-    const std::function<std::uint64_t()> capBytes_;
+    const std::function<StoreChoice()> storeChoice_;
     std::mutex turning_; // `turn`, and `prepare` between two turns
     std::shared_ptr<capture::CaptureStore> store_;
     std::unique_ptr<capture::CaptureWriter> writer_;

@@ -1,4 +1,4 @@
-// "Update", and files in and out.
+// "Update", files in and out, and the store itself.
 
 #include "capture/audio_files.h"
 #include "capture/capture_export.h"
@@ -6,6 +6,35 @@
 #include <algorithm>
 
 namespace stemline {
+
+/** Who never captures anything never touches the disk. Another folder is taken between two recordings or jobs, which
+   end where they began. */
+void Captures::openStore(bool toWrite) {
+    const auto choice = storeChoice_();
+    const bool moved =
+        store_ != nullptr && store_->folders() != choice.folders && writer_ == nullptr && job_ == nullptr;
+    if (moved) {
+        collectHeard();
+        hearing_.reset(); // made anew by reopen
+        refused_.clear();
+        const std::scoped_lock lock(mutex_);
+        ++wanted_;
+    }
+    if (store_ == nullptr || moved) {
+        store_ = std::make_shared<capture::CaptureStore>(choice.folders);
+        if (library_ != nullptr)
+            library_->use(store_);
+    }
+    store_->setCap(choice.capBytes);
+    if (toWrite)
+        store_->requireWritable();
+}
+
+void Captures::storeMoved() {
+    const std::scoped_lock lock(mutex_);
+    ++wanted_;
+    pending_ = true;
+}
 
 /** What was heard belongs to the project in which it was heard. */
 void Captures::forgetOtherProject() {
@@ -82,6 +111,7 @@ void Captures::finishUpdate() {
     const std::scoped_lock lock(mutex_);
     if (loads_ == update_->loads) {
         capture_.map = update_->map;
+        ++shown_.edits;
         ++wanted_;
         shown_.unheard = stale;
         staleAfter_ = std::move(stale);
@@ -93,6 +123,7 @@ void Captures::finishUpdate() {
 void Captures::dismiss() {
     const std::scoped_lock lock(mutex_);
     shown_.problem.clear();
+    shown_.reason.clear();
     shown_.unheard.clear();
 }
 
@@ -114,7 +145,7 @@ void Captures::importDropped() {
     }
     if (path.empty())
         return;
-    openStore();
+    openStore(true);
     refused_.clear();
     const auto piece = capture::importAudioFile(*store_, path, static_cast<int>(rate_), [this](double fraction) {
         const std::scoped_lock lock(mutex_);
@@ -128,6 +159,7 @@ void Captures::importDropped() {
     capture_.rateHz = static_cast<int>(rate_);
     capture_.map = {};
     capture_.map.overlay(piece);
+    ++shown_.edits;
     ++wanted_;
     pending_ = true;
     shown_.problem.clear();
@@ -162,9 +194,10 @@ void Captures::exportStems(const std::filesystem::path& folder, std::vector<Stem
 
 void Captures::trimStore(bool everything) {
     const auto disk = capture::DiskThread::shared();
-    disk->post([disk, capBytes = capBytes_, everything] {
+    disk->post([disk, storeChoice = storeChoice_, everything] {
         try {
-            capture::CaptureStore store(capture::defaultStoreRoot(), capBytes());
+            const auto choice = storeChoice();
+            capture::CaptureStore store(choice.folders, choice.capBytes);
             everything ? store.clear() : store.trim();
         } catch (const std::exception&) { // what cannot be reached now is deleted when something is added
         }

@@ -334,6 +334,16 @@ void Instance::getModel(const std::string& name) {
     download_.start(server, name);
 }
 
+void Instance::dismissIncompleteBounce() {
+    const std::scoped_lock lock(mutex_);
+    incomplete_.reset();
+}
+
+bool Instance::capturedRuns() const {
+    const auto playback = newest();
+    return playback != nullptr && playback->config.mode == Mode::captured;
+}
+
 std::optional<IncompleteBounce> Instance::incompleteBounce() const {
     const std::scoped_lock lock(mutex_);
     return incomplete_;

@@ -72,12 +72,18 @@ class Instance {
     void tryNow();
     void restartServer();
     std::optional<IncompleteBounce> incompleteBounce() const;
+    void dismissIncompleteBounce();
+    /** Captured mode is not only chosen: a Live that plays goes on until the transport stops. */
+    bool capturedRuns() const;
     /** Has the server fetch a model, which is then used where it is chosen. Goes on while no editor is open. */
     void getModel(const std::string& name);
     void cancelDownload() { download_.cancel(); }
     client::ModelDownload::Status download() const { return download_.status(); }
 
-    Captures captures{[] { return UserSettings::load().cacheCapBytes(); }};
+    Captures captures{[] {
+        const auto settings = UserSettings::load();
+        return StoreChoice{settings.storeFolders(), settings.cacheCapBytes()};
+    }};
 
   private:
     void control(const std::stop_token&);

@@ -6,6 +6,7 @@ add_library(stemline_processor STATIC
   processor/instance.cpp
   processor/parameters.cpp
   processor/plugin_editor.cpp
+  processor/plugin_editor_state.cpp
   processor/plugin_processor.cpp
   processor/plugin_state.cpp
   processor/user_settings.cpp)

@@ -22,12 +22,34 @@ UserSettings UserSettings::load() {
         settings.caFile = xml->getStringAttribute("caFile");
         settings.startAutomatically = xml->getBoolAttribute("startAutomatically", true);
         settings.cacheCapGb = juce::jlimit(1.0, 10000.0, xml->getDoubleAttribute("cacheCapGb", 20.0));
+        settings.device = xml->getStringAttribute("device");
+        settings.cacheFolder = xml->getStringAttribute("cacheFolder");
+        for (const auto* earlier : xml->getChildWithTagNameIterator("earlierCache"))
+            settings.earlierCacheFolders.add(earlier->getStringAttribute("folder"));
         settings.light = xml->getBoolAttribute("light");
     }
-    // For tests and studios that start their servers themselves.
-    if (juce::SystemStats::getEnvironmentVariable("STEMLINE_NO_AUTOSTART", {}).isNotEmpty())
-        settings.startAutomatically = false;
     return settings;
+}
+
+bool UserSettings::change(const std::function<void(UserSettings&)>& changes) {
+    auto settings = load();
+    changes(settings);
+    return settings.save();
+}
+
+capture::StoreFolders UserSettings::storeFolders() const {
+    const auto path = [](const juce::String& text) { return std::filesystem::path(text.toStdString()); };
+    capture::StoreFolders folders{cacheFolder.isEmpty() ? capture::defaultStoreRoot() : path(cacheFolder), {}};
+    for (const auto& earlier : earlierCacheFolders)
+        folders.earlier.push_back(path(earlier));
+    folders.earlier.push_back(capture::defaultStoreRoot());
+    return folders;
+}
+
+void UserSettings::setStoreRoot(const juce::String& root) {
+    if (cacheFolder.isNotEmpty())
+        earlierCacheFolders.addIfNotAlreadyThere(cacheFolder);
+    cacheFolder = root;
 }
 
 bool UserSettings::save() const {
@@ -39,6 +61,10 @@ bool UserSettings::save() const {
     xml.setAttribute("caFile", caFile);
     xml.setAttribute("startAutomatically", startAutomatically);
     xml.setAttribute("cacheCapGb", cacheCapGb);
+    xml.setAttribute("device", device);
+    xml.setAttribute("cacheFolder", cacheFolder);
+    for (const auto& earlier : earlierCacheFolders)
+        xml.createNewChildElement("earlierCache")->setAttribute("folder", earlier);
     xml.setAttribute("light", light);
     const auto target = file();
     if (!target.getParentDirectory().createDirectory())
@@ -54,7 +80,14 @@ bool UserSettings::save() const {
 
 client::ServerChoice UserSettings::server() const {
     client::ServerChoice choice;
-    choice.startAutomatically = startAutomatically;
+    // Never by itself in tests, and in studios that start their servers themselves.
+    choice.startAutomatically =
+        startAutomatically && juce::SystemStats::getEnvironmentVariable("STEMLINE_NO_AUTOSTART", {}).isEmpty();
+    if (device == "cpu")
+        choice.startArguments = {"--cpu"};
+    else if (device.startsWith("cuda:"))
+        choice.startArguments = {"--gpu",
+                                 std::to_string(device.fromFirstOccurrenceOf(":", false, false).getIntValue())};
     if (anotherComputer) {
         client::Endpoint endpoint;
         endpoint.address = address.trim().toStdString();

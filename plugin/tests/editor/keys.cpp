@@ -2,6 +2,7 @@
 #include "editor/errors.h"
 #include "editor/fader.h"
 #include "editor/late_notice.h"
+#include "editor/text.h"
 #include "states.h"
 
 namespace stemline::editor {
@@ -79,6 +80,86 @@ void tryLateBlocks(const Expect& expect) {
     expect(!find(rig.content, "error")->isVisible(), "A banner goes when there is nothing to say");
 }
 
+void tryLiveView(const Expect& expect) {
+    Rig rig(stateNamed("live"));
+    rig.content.refresh();
+    auto view = rig.content.timeView();
+    view.zoom(0, 0.5);
+    rig.content.setTimeView(view);
+    rig.state.playhead += 1;
+    rig.content.refresh();
+    expect(rig.content.timeView().secondsPerPixel == view.secondsPerPixel, "Live keeps the scale that was chosen");
+    expect(rig.content.timeView().first > view.first, "And goes on with the playhead");
+    rig.state.playing = false;
+    view.scroll(-100);
+    rig.content.setTimeView(view);
+    rig.content.refresh();
+    expect(rig.content.timeView() == view, "While it stands, one can look back");
+    rig.state.capturedMode = true;
+    rig.content.refresh();
+    rig.state.capturedMode = false;
+    rig.content.refresh();
+    expect(!(rig.content.timeView() == view), "What was chosen for Live ends with it");
+}
+
+void tryModels(const Expect& expect) {
+    Rig rig(stateNamed("captured"));
+    auto& box = dynamic_cast<juce::ComboBox&>(*find(rig.content, "model"));
+    rig.content.refresh();
+    expect(box.getText() == utf8("Studio · 6 stems"), "The model is called by its title");
+    rig.state.model = "grand";
+    rig.content.refresh();
+    expect(box.getText() == "grand", "A model that the server does not know is called by its name, not by another's");
+    box.setSelectedItemIndex(1, juce::sendNotificationSync);
+    expect(rig.actions.calls.contains("setModel quick"), "One of the list is chosen");
+}
+
+void tryTyping(const Expect& expect) {
+    Rig rig(stateNamed("captured"));
+    rig.content.refresh();
+    rig.content.setVisible(true);
+    const auto type = [&rig](const char* text) {
+        rig.key("drums.gain", Key(Key::returnKey));
+        auto* field = dynamic_cast<juce::TextEditor*>(find(rig.content, "drums.gain.value"));
+        if (field == nullptr)
+            return false;
+        field->setText(text, false);
+        field->onReturnKey();
+        return find(rig.content, "drums.gain.value") == nullptr;
+    };
+    expect(type("-6,5 dB"), "Enter on a fader asks for its gain, and Enter takes it");
+    expect(std::abs(rig.processor.get("drums_gain_db") + 6.5f) < 1e-4f, "With a comma, with a unit");
+    expect(type("loud"), "What is no number");
+    expect(std::abs(rig.processor.get("drums_gain_db") + 6.5f) < 1e-4f, "Changes nothing");
+    Rig idle(stateNamed("idle"));
+    idle.content.refresh();
+    idle.key("drums.gain", Key(Key::returnKey));
+    expect(find(idle.content, "drums.gain.value") == nullptr, "A fader that is off asks for nothing");
+}
+
+void trySettings(const Expect& expect) {
+    Rig rig(stateNamed("settings"));
+    rig.content.refresh();
+    rig.content.openSettings(true);
+    auto& address = dynamic_cast<juce::TextEditor&>(*find(rig.content, "set.address"));
+    address.setText("studio:1", false);
+    dynamic_cast<juce::Button&>(*find(rig.content, "set.test")).onClick();
+    expect(rig.actions.tested.address == "studio:1", "What is tested is the address that is typed");
+    auto& seed = dynamic_cast<juce::TextEditor&>(*find(rig.content, "set.seed"));
+    seed.setText("1234", false);
+    seed.onReturnKey();
+    expect(rig.processor.get("seed") == 1234.0f, "The seed is the project's");
+    rig.processor.set("seed", 5);
+    expect(seed.getText() == "5", "And shows what a project brings");
+    seed.setText({}, false);
+    seed.onReturnKey();
+    expect(rig.processor.get("seed") == 5.0f && seed.getText() == "5", "No seed is no other seed");
+    rig.state.settings.cacheProblem = "Not taken";
+    rig.content.refresh();
+    auto& path = dynamic_cast<juce::TextEditor&>(*find(rig.content, "set.cache_path"));
+    expect(path.getTooltip().endsWith("Not taken"), "A folder that was not taken says why");
+}
+
 } // namespace
 
 juce::StringArray pressKeys() {
@@ -88,9 +169,17 @@ juce::StringArray pressKeys() {
             failures.add(what);
     };
     tryLateBlocks(expect);
+    tryLiveView(expect);
+    tryModels(expect);
+    tryTyping(expect);
+    trySettings(expect);
     Rig rig(stateNamed("captured"));
     auto& [processor, state, actions, content] = rig;
 
+    content.refresh();
+    dynamic_cast<juce::Button&>(*find(content, "stale.update")).onClick();
+    dynamic_cast<juce::Button&>(*find(content, "capture")).onClick();
+    expect(actions.calls.joinIntoString(",") == "updateStale,capture", "Update and Capture are passed on");
     content.keyPressed(Key('1'));
     expect(processor.get("drums_solo") > 0.5f, "1 solos the first lane");
     content.keyPressed(Key('6'));
@@ -115,6 +204,9 @@ juce::StringArray pressKeys() {
     rig.key("refiner_steps", Key(Key::leftKey));
     expect(processor.get("refiner_steps") < 0.5f, "Left chooses fewer refiner steps");
 
+    state.canDrag = false;
+    content.refresh();
+    expect(!content.keyPressed(command('e')), "Ctrl+E is the host's where there is nothing to export");
     content.keyPressed(command(','));
     expect(find(content, "settings_sheet")->isVisible(), "Ctrl+, opens the settings");
     content.keyPressed(Key(Key::escapeKey));

@@ -39,11 +39,15 @@ class PretendActions final : public EditorActions {
     explicit PretendActions(const EditorState& shown) : state(shown) {}
 
     juce::StringArray calls;
+    EditorSettings tested; // last
 
     void startServer() override { calls.add("startServer"); }
     void retryServer() override { calls.add("retryServer"); }
     void restartServer() override { calls.add("restartServer"); }
-    void testServer(const EditorSettings&, std::function<void(std::string)> answer) override { answer("Ready"); }
+    void testServer(const EditorSettings& settings, std::function<void(std::string)> answer) override {
+        tested = settings;
+        answer("Ready");
+    }
     void setModel(const std::string& name) override { calls.add("setModel " + juce::String(name)); }
     void getModel(const std::string& name) override { calls.add("getModel " + juce::String(name)); }
     void capture() override { calls.add("capture"); }
@@ -54,9 +58,15 @@ class PretendActions final : public EditorActions {
     void exportStem(Stem stem, std::function<void(juce::File)>) override {
         calls.add("exportStem " + juce::String(stemName(stem)));
     }
+    void saveStem(Stem stem, const juce::File& file) override {
+        calls.add("saveStem " + juce::String(stemName(stem)) + " " + file.getFileName());
+    }
     bool drawWave(int lane, double firstSecond, double secondsPerPixel, std::span<WaveBucket> pixels) override;
     void applySettings(const EditorSettings&) override { calls.add("applySettings"); }
     void clearCache() override { calls.add("clearCache"); }
+    void chooseCacheFolder(const juce::File& folder) override {
+        calls.add("chooseCacheFolder " + folder.getFullPathName());
+    }
     void errorButton(int index) override { calls.add("errorButton " + juce::String(index)); }
 
   private:
