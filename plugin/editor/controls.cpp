@@ -103,18 +103,24 @@ void LaneToggle::paintButton(juce::Graphics& g, bool hover, bool down) {
     drawLine(g, getName(), area, font(13, Weight::medium), colour, juce::Justification::horizontallyCentred);
 }
 
-void LaneToggle::clicked(const juce::ModifierKeys& modifiers) {
-    if (!modifiers.isCommandDown() || !onAlone)
+void LaneToggle::clicked() {
+    if (!alone_ || !onAlone)
         return;
     setToggleState(true, juce::dontSendNotification); // the attachment reads this right after
     onAlone();
 }
 
 void LaneToggle::mouseDown(const juce::MouseEvent& event) {
-    if (event.mods.isRightButtonDown())
+    if (event.mods.isPopupMenu())
         showHostMenu(*this, parameter_);
     else
         juce::Button::mouseDown(event);
+}
+
+/** Only this click's: `clicked` is also told of keys that are held while others switch this one. */
+void LaneToggle::mouseUp(const juce::MouseEvent& event) {
+    const juce::ScopedValueSetter alone(alone_, event.mods.isCommandDown());
+    juce::Button::mouseUp(event);
 }
 
 bool LaneToggle::keyPressed(const juce::KeyPress& key) {
@@ -196,7 +202,7 @@ void ChoiceSwitch::paint(juce::Graphics& g) {
 }
 
 void ChoiceSwitch::mouseDown(const juce::MouseEvent& event) {
-    if (event.mods.isRightButtonDown() && parameter_ != nullptr)
+    if (event.mods.isPopupMenu() && parameter_ != nullptr)
         showHostMenu(*this, *parameter_);
     else
         choose(at(event.position));
@@ -254,7 +260,7 @@ DropDown::DropDown(const juce::String& id, const LookAndFeel& look, juce::Ranged
 }
 
 void DropDown::mouseDown(const juce::MouseEvent& event) {
-    if (event.mods.isRightButtonDown() && parameter_ != nullptr)
+    if (event.mods.isPopupMenu() && parameter_ != nullptr)
         showHostMenu(*this, *parameter_);
     else
         juce::ComboBox::mouseDown(event);

@@ -53,13 +53,15 @@ class LaneToggle final : public juce::Button {
     std::function<void()> onAlone; // with Ctrl or Cmd: after this one was set
 
     void paintButton(juce::Graphics&, bool hover, bool down) override;
-    void clicked(const juce::ModifierKeys&) override;
+    void clicked() override;
     void mouseDown(const juce::MouseEvent&) override;
+    void mouseUp(const juce::MouseEvent&) override;
     bool keyPressed(const juce::KeyPress&) override;
 
   private:
     const LookAndFeel& look_;
     const Token on_;
+    bool alone_ = false; // of the click under way
     juce::RangedAudioParameter& parameter_;
     juce::ButtonParameterAttachment attachment_;
 };

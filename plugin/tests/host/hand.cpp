@@ -76,6 +76,7 @@ void click(juce::Component& component, int modifiers, int clicks) {
     if (auto* button = dynamic_cast<juce::Button*>(&component); button != nullptr && modifiers == 0 && clicks == 1)
         return button->triggerClick();
     const auto event = mouseAt(component, centre, centre, modifiers, clicks);
+    const juce::ScopedValueSetter held(juce::ModifierKeys::currentModifiers, event.mods); // buttons ask there
     component.mouseDown(event);
     if (clicks == 2)
         component.mouseDoubleClick(event);
@@ -90,9 +91,17 @@ void drag(juce::Component& component, float pixels, int modifiers) {
     component.mouseUp(mouseAt(component, to, from, modifiers, 1));
 }
 
+/** Only what takes the keyboard can be reached by it. */
+juce::Component& focused(juce::Component& component) {
+    if (!component.getWantsKeyboardFocus() || !component.isShowing())
+        throw std::runtime_error("the keyboard does not reach " + component.getComponentID().toStdString());
+    component.grabKeyboardFocus();
+    return component;
+}
+
 /** As JUCE does: to the component and then to those around it. */
-void press(juce::Component* component, const juce::KeyPress& key) {
-    for (; component != nullptr; component = component->getParentComponent())
+void press(juce::Component& target, const juce::KeyPress& key) {
+    for (auto* component = &target; component != nullptr; component = component->getParentComponent())
         if (component->keyPressed(key))
             return;
 }
@@ -173,11 +182,11 @@ void Hand::act(const std::string& what, Words& words) {
     if (what == "file")
         return chooseFile(juce::File::getCurrentWorkingDirectory().getChildFile(rest(words)));
     if (what == "key") {
-        auto description = rest(words);
-        const auto target = description.fromLastOccurrenceOf(" on ", false, false);
-        description = target.isEmpty() ? description : description.upToLastOccurrenceOf(" on ", false, false);
-        return press(target.isEmpty() ? editor_->getChildComponent(0) : &find(target),
-                     juce::KeyPress::createFromDescription(description));
+        const auto text = rest(words);
+        const auto key = text.upToFirstOccurrenceOf(" on ", false, false);
+        const auto target = text.substring(key.length()).fromFirstOccurrenceOf(" on ", false, false);
+        return press(target.isEmpty() ? *editor_->getChildComponent(0) : focused(find(target)),
+                     juce::KeyPress::createFromDescription(key));
     }
     if (what == "drop") {
         juce::StringArray files;
