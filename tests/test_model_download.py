@@ -11,8 +11,8 @@ import pytest
 from checkpoint_parts import UNET, lightning_state, save
 from client_tool import TOOL, running_tool
 from hub_server import HubServer, serving
-from plugin_support import run_host
-from service_support import RunningServer, running_server
+from plugin_support import run_host, write_song
+from service_support import RATE, RunningServer, running_server, song
 from stems.v1 import models_pb2
 
 from pyserver.service.channel import Connection, RemoteError, connect, remote_errors
@@ -239,3 +239,29 @@ def test_a_project_whose_model_is_missing_gets_it_and_goes_on(
     first, second = said.all("server")
     assert first == missing
     assert second.startswith("Ready")
+
+
+@pytest.mark.skipif(not TOOL.exists(), reason="the plugin is not built: `make plugin`")
+def test_a_region_that_was_refused_for_want_of_its_model_is_separated_when_that_has_come(
+    server: RunningServer, hub: HubServer, tmp_path: Path
+) -> None:
+    write_song(tmp_path / "song.wav", song(2.0), RATE)
+    script = f"""
+        load direct
+        param Mode = Captured
+        model {MODEL}
+        prepare {RATE} 512
+        server 30 Ready
+        drop song.wav
+        settle 30
+        lost
+        get {MODEL} 60
+        lost 60
+        settle 60
+    """
+    said = run_host(script, server.home, tmp_path)
+    refused, got, settled = said.all("problem")
+    assert MODEL in refused
+    assert got == ""
+    assert settled == "", "what was wrong before is still said"
+    assert said.all("lost") == [1, 0]
