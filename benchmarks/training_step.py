@@ -31,7 +31,7 @@ from training.experiments.experiment import Experiment, Sources
 from training.experiments.registry import experiment
 from training.loop import Precision, Stage, TrainConfig, add_up_gradients, update_average
 from training.memory import keep_freed_memory
-from training.optimisers import Optimiser, build_optimiser
+from training.optimisers import Optimiser, build_optimiser, clip_gradients
 from training.parallel import World, join
 
 GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (  # the first that fits an operation's name
@@ -98,7 +98,7 @@ class Trainee:
     def update(self) -> None:
         """Clipping, optimiser and average, at a learning rate of 0: every step finds the same weights."""
         weights = [value for value in self.stage.trained.parameters() if value.requires_grad]
-        nn.utils.clip_grad_norm_(weights, self.config.optimiser.clip_norm or float("inf"))
+        clip_gradients(weights, self.config.optimiser.clip_norm)
         self.optimiser.set_rate(0.0)
         self.optimiser.step()
         update_average(self.average, self.stage.trained, self.config.optimiser.ema_decay_at(0))

@@ -32,7 +32,7 @@ from training.loop import (
     step_seed,
     train,
 )
-from training.optimisers import OptimiserConfig
+from training.optimisers import OptimiserConfig, clip_gradients
 from training.parallel import World
 from training.runs import finished_weights
 
@@ -135,6 +135,15 @@ def test_a_batch_that_cannot_be_dealt_out_is_refused() -> None:
     for batch, at_once, processes in ((4, 3, 1), (4, 2, 3), (1, 0, 2)):
         with pytest.raises(ValueError, match="cannot share"):
             config(1, batch_size=batch, micro_batch=at_once).items_at_once(processes)
+
+
+def test_gradients_are_clipped_only_where_that_is_asked_for() -> None:
+    layer = nn.Linear(LENGTH, LENGTH)
+    layer.weight.grad = torch.ones_like(layer.weight)
+    assert float(clip_gradients(layer.parameters(), 0.0)) == LENGTH
+    assert torch.equal(layer.weight.grad, torch.ones_like(layer.weight))
+    assert float(clip_gradients(layer.parameters(), 1.0)) == LENGTH
+    assert float(layer.weight.grad.norm()) == pytest.approx(1.0, abs=1e-4)
 
 
 def test_seeds_and_micro_batches_draw_differently() -> None:

@@ -22,7 +22,7 @@ from training.board import Board, NoBoard, Panels
 from training.data.augment import AugmentConfig
 from training.data.effects import EffectsConfig
 from training.data.pool import CropConfig
-from training.optimisers import OptimiserConfig, build_optimiser
+from training.optimisers import OptimiserConfig, build_optimiser, clip_gradients
 from training.parallel import World, sum_gradients
 from training.runs import Run, RunMismatch
 
@@ -179,7 +179,7 @@ def train(
         if not math.isfinite(loss):
             raise FloatingPointError(f"loss is {loss} at step {step}")
         sum_gradients(weights, world)
-        norm = nn.utils.clip_grad_norm_(weights, recipe.clip_norm or math.inf)
+        norm = clip_gradients(weights, recipe.clip_norm)
         optimiser.step()
         update_average(average, stage.trained, recipe.ema_decay_at(step))
         stage.after_step(average)

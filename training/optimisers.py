@@ -39,6 +39,15 @@ class OptimiserConfig:
         return min(self.ema_decay, (step + 1) / (step + 10)) if self.ema_warms_up else self.ema_decay
 
 
+def clip_gradients(weights: Iterable[nn.Parameter], clip_norm: float) -> Tensor:
+    """The norm of all gradients before they are clipped to `clip_norm`; with 0 they are left as they are."""
+    used = [weight for weight in weights if weight.grad is not None]
+    norm = nn.utils.get_total_norm([weight.grad for weight in used if weight.grad is not None])
+    if clip_norm:
+        nn.utils.clip_grads_with_norm_(used, clip_norm, norm)
+    return norm
+
+
 class Optimiser:
     """One or more of PyTorch's optimisers, each over its own weights, stepped as one."""
 
