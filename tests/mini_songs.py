@@ -67,7 +67,7 @@ def render_set(root: Path) -> Path:
     for split in ("train", "val"):
         where = ["--out", str(root / "songs"), "--split", split, "--hours", "0.005", "--workers", "1"]
         command = [sys.executable, "-m", "training.data.render", *where, "--midi", str(midi)]
-        subprocess.run(command, check=True, capture_output=True, timeout=200)
+        subprocess.run(command, check=True, capture_output=True, timeout=250)
     return root / "songs"
 
 

@@ -110,18 +110,19 @@ def fresh_songs(mini_set: Path, tmp_path: Path) -> Path:
     return render_set(tmp_path) if any(font.path.is_file() for font in KNOWN_FONTS) else mini_set
 
 
-@slow_machines
+@pytest.mark.timeout(600)  # 45 s of one core
 def test_our_stages_end_in_a_model_that_the_server_bounces_with(fresh_songs: Path, tmp_path: Path) -> None:
     """Rendering, separator, diffusion, distillation, control, export, and a server that separates a song with it."""
-    separator, diffusion = tmp_path / "separator", tmp_path / "diffusion"
+    separator, finished, diffusion = (tmp_path / name for name in ("separator", "finished", "diffusion"))
     where = ["--data", fresh_songs, "--out", separator, "--device", "cpu", "--threads", 1]
     run_module("training.train", "--experiment", "stemline_small_separator", "--smoke", *where)
-    train("stemline_small_diffusion", fresh_songs, diffusion, separator=separator)
-    train("stemline_small_consistency", fresh_songs, tmp_path / "distilled", separator=separator, refiner=diffusion)
+    train("stemline_small_separator_finish", fresh_songs, finished, separator=separator)
+    train("stemline_small_diffusion", fresh_songs, diffusion, separator=finished)
+    train("stemline_small_consistency", fresh_songs, tmp_path / "distilled", separator=finished, refiner=diffusion)
     assert "sigma 0.1" in validation(tmp_path / "distilled")
-    train("stemline_small_control", fresh_songs, tmp_path / "control", separator=separator)
+    train("stemline_small_control", fresh_songs, tmp_path / "control", separator=finished)
     for name in ("distilled", "control"):
-        run = ["--separator", separator, "--refiner", tmp_path / name, "--out", tmp_path / "models" / name]
+        run = ["--separator", finished, "--refiner", tmp_path / name, "--out", tmp_path / "models" / name]
         run_module("training.export", *run, "--name", name)
     song = mixture_of(min((fresh_songs / "val").glob("Track*")), tmp_path / "song.wav")
     home = Home(tmp_path / "home", tmp_path / "models")
@@ -164,6 +165,15 @@ def test_a_refiner_starts_from_the_separators_weights(mini_set: Path, tmp_path: 
     separator, refiner = load_file(tmp_path / "separator" / "best.safetensors"), stage.trained.state_dict()
     assert all(torch.equal(value, refiner[key]) for key, value in separator.items())
     assert len(refiner) > len(separator)
+
+
+def test_the_finish_starts_where_the_separator_is(mini_set: Path, tmp_path: Path) -> None:
+    train("stemline_small_separator", mini_set, tmp_path / "separator", steps=1, tensorboard=False)
+    sources = Sources(validation=mini_set / "val", separator=tmp_path / "separator")
+    stage, average = experiment("stemline_small_separator_finish").smoke().build(sources)
+    for key, value in load_file(tmp_path / "separator" / "best.safetensors").items():
+        assert torch.equal(value, stage.trained.state_dict()[key])
+        assert torch.equal(value, average.state_dict()[key])
 
 
 def test_what_a_stage_builds_upon_must_be_named_and_be_there(mini_set: Path, tmp_path: Path) -> None:
