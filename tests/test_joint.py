@@ -231,6 +231,38 @@ def test_the_region_known_is_heard_by_the_network() -> None:
     assert float(x[:, 0, 5].mean()) == pytest.approx(0.3 * 0.95**3, abs=0.02)
 
 
+@pytest.mark.parametrize(("steps", "churn"), [(20, 0.0), (20, 6.0), (40, 6.0), (60, 6.0), (60, 20.0)])
+@pytest.mark.parametrize("coefficient", [None, 0.75, 0.25])
+def test_it_is_known_which_settings_diverge(steps: int, churn: float, coefficient: float | None) -> None:
+    """Of silence, which a sampler that is stable leaves at the lowest level of noise."""
+    sigmas, stepping, sources = levels(steps, 1e-3, 0.5), Stepping(churn=churn), 5
+    mixture, silence = torch.zeros(1, 1, 500).double(), lambda x, sigma_B: torch.zeros_like(x)
+    if coefficient is None:
+        slope, stiffness = posteriors.dirac(silence, mixture, 0), posteriors.dirac_stiffness(sources)
+    else:
+        slope = posteriors.gaussian(silence, mixture, coefficient)
+        stiffness = posteriors.gaussian_stiffness(sources, coefficient)
+    generator = torch.Generator().manual_seed(1)
+    draws = (torch.randn(1, sources, 500, generator=generator, dtype=torch.float64) for _ in itertools.count())
+    left = float(joint.separate(slope, sigmas, draws, stepping).square().mean().sqrt())
+    gain = joint.error_gain(stiffness, sigmas, stepping)
+    if gain < 0.9:
+        assert left < 20e-3
+    elif gain > 1.3:
+        assert left > 100e-3
+    assert (gain > 1) == (coefficient == 0.25 or (steps == 20 and (churn > 0 or coefficient is not None)))
+
+
+def test_the_papers_own_failures_are_foretold() -> None:
+    """Table 5: at a coefficient of 0.25 all runs are lost (-41 to -48 dB), at 0.5 those with churn of 40 and more."""
+    sigmas = levels(150, 1e-4, 1.0)
+    for churn in (0.0, 1.0, 20.0, 40.0, 60.0):
+        for coefficient in (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0):
+            stiffness = posteriors.gaussian_stiffness(4, coefficient)
+            lost = coefficient == 0.25 or (coefficient == 0.5 and churn >= 40)
+            assert (joint.error_gain(stiffness, sigmas, Stepping(churn=churn)) > 1.05) == lost
+
+
 @pytest.mark.parametrize(
     ("make", "told"),
     [

@@ -9,6 +9,9 @@ import soundfile
 import torch
 from cli_tools import Home, require_whole
 
+from pyserver.diffusion.joint import Stepping, error_gain
+from pyserver.diffusion.posteriors import dirac_stiffness
+from pyserver.diffusion.schedules import diffusion_schedule
 from pyserver.models.card import ModelCard
 from training import evaluate_prior, export
 from training.cards import BadInput
@@ -41,6 +44,16 @@ def test_the_papers_runs_have_its_settings() -> None:
         assert (found.prior.separation.default_steps, found.network.sigma_data) == (150, 0.2)
         assert not found.at_reference
         assert found.train.crop.remix == 0, "sources of a song belong together"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_request_gets_so_few_steps_that_errors_grow(name: str) -> None:
+    found = experiment(name)
+    assert isinstance(found, PriorExperiment)
+    walk, stiffness = found.prior.separation, dirac_stiffness(len(found.stems))
+    for steps in (walk.fewest_steps, walk.default_steps):
+        sigmas = diffusion_schedule(steps, walk.sigma_min, walk.sigma_max, walk.rho)
+        assert error_gain(stiffness, sigmas, Stepping(corrections=walk.corrections, churn=walk.churn)) < 0.9
 
 
 def test_small_models_learn_from_the_copies_that_the_other_small_ones_use() -> None:

@@ -57,6 +57,17 @@ class Known:
     mask: Tensor
 
 
+def error_gain(stiffness: float, sigmas: Tensor, stepping: Stepping) -> float:
+    """The largest factor by which a step of separation multiplies an error: above 1, errors grow from step to step.
+
+    An Euler step from sigma-hat to sigma' leaves `1 - stiffness·(1 - sigma' / sigma-hat)` of what all free sources have
+    in common, wherever there is little but noise; `posteriors` gives the stiffness. So few steps, much churn and small
+    coefficients diverge. The last step, to 0, is left out: it is made once, and what it starts from is small.
+    """
+    kept = sigmas[1:-1] / (sigmas[:-2] * (1 + stepping.gamma(len(sigmas) - 1)))
+    return float((1 - stiffness * (1 - kept)).abs().max()) if len(kept) else 0.0
+
+
 def separate(slope: Slope, sigmas: Tensor, noise: Iterator[Tensor], stepping: Stepping) -> Tensor:
     """Sources of the mixture that `slope` was made for (`posteriors.dirac`, `posteriors.gaussian`)."""
     walk = _Walk(slope, noise, stepping.corrections, stepping.gamma(len(sigmas) - 1))

@@ -144,9 +144,16 @@ class PublishedPrior:
         )
 
 
-def _separation(churn: float) -> WalkSettings:
+def _separation(churn: float, fewest_steps: int) -> WalkSettings:
+    """With fewer steps than these the same churn makes errors grow (`diffusion.joint.error_gain`)."""
     return WalkSettings(
-        default_steps=150, sigma_min=1e-4, sigma_max=1.0, rho=7.0, corrections=2, churn=churn, fewest_steps=20
+        default_steps=150,
+        sigma_min=1e-4,
+        sigma_max=1.0,
+        rho=7.0,
+        corrections=2,
+        churn=churn,
+        fewest_steps=fewest_steps,
     )
 
 
@@ -156,7 +163,7 @@ PRIORS = {
         architecture="msdm",
         title="MSDM",
         network=published_msdm().network,
-        separation=_separation(churn=20.0),
+        separation=_separation(churn=20.0, fewest_steps=60),
         quality={"si_sdr_i_db": 16.48},
     ),
     "isdm": PublishedPrior(
@@ -164,7 +171,7 @@ PRIORS = {
         architecture="isdm",
         title="ISDM",
         network=published_isdm().network,
-        separation=_separation(churn=40.0),
+        separation=_separation(churn=40.0, fewest_steps=100),
         quality={"si_sdr_i_db": 17.27},
     ),
 }

@@ -85,7 +85,7 @@ def _small_network(stacked: int, channels: int) -> dict[str, Any]:
 def _small(name: str, channels: int) -> PriorExperiment:
     """11 025 Hz: what a small network can learn in an hour lies below 5 kHz, and its second costs a quarter there."""
     stems, joint = stemline_small.STEMS, name == "msdm"
-    separation = WalkSettings(default_steps=40, sigma_min=1e-3, sigma_max=1.0, rho=7.0, churn=20.0, fewest_steps=8)
+    separation = WalkSettings(default_steps=60, sigma_min=1e-3, sigma_max=0.5, rho=7.0, churn=6.0, fewest_steps=40)
     return PriorExperiment(
         name=f"stemline_small_{name}",
         train=TrainConfig(
