@@ -13,6 +13,7 @@ from torch import Tensor
 from pyserver.diffusion.joint import Known
 from pyserver.diffusion.noise import normal_stream
 from pyserver.engine import prior
+from pyserver.engine.errors import ModelCannot
 from pyserver.engine.messages import Audio, SeparationSettings, WindowRequest
 from pyserver.engine.pipeline import Pipeline
 from pyserver.engine.torch_backend import measured
@@ -225,11 +226,11 @@ def test_a_song_goes_on_from_the_end_of_what_was_made() -> None:
 
 def test_what_a_card_does_not_say_is_not_done() -> None:
     model, card = model_of("isdm"), card_of("isdm")
-    with pytest.raises(prior.ModelCannot, match="tiny cannot accompany, only separate, generate"):
+    with pytest.raises(ModelCannot, match="tiny cannot accompany, only separate, generate"):
         prior.accompany(model, card, Known(torch.zeros(1), torch.zeros(1)), 3, draws(64))
     assert card.prior is not None
     alone = replace(card, prior=replace(card.prior, generation=None))
-    with pytest.raises(prior.ModelCannot, match="cannot generate, only separate"):
+    with pytest.raises(ModelCannot, match="cannot generate, only separate"):
         prior.generate(model, alone, 3, draws(64))
 
 

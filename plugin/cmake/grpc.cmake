@@ -23,6 +23,7 @@ endif()
 # second plugin binary brings the same ones. So the .proto files are copied with that option set, and the two well-known
 # types in them, which only the full runtime has, are replaced by messages that look the same on the wire.
 file(GLOB stemline_protos CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/../../proto/stems/v1/*.proto)
+list(FILTER stemline_protos EXCLUDE REGEX "/generate\\.proto$")  # no plugin asks for that
 set(generated ${CMAKE_BINARY_DIR}/generated)
 set(lite ${CMAKE_BINARY_DIR}/proto)
 set(stemline_proto_sources)

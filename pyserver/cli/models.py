@@ -84,7 +84,7 @@ def models(args: ModelsArgs) -> int:
 
 def _list() -> None:
     table = Table(box=None, pad_edge=False)
-    for column in ("name", "state", "stems", "size", "licence"):
+    for column in ("name", "state", "can", "stems", "size", "licence"):
         table.add_column(column, overflow="fold")
     for entry in catalogue.list_models():
         table.add_row(*_row(entry))
@@ -94,9 +94,10 @@ def _list() -> None:
 def _row(entry: CatalogueEntry) -> tuple[str, ...]:
     name = f"{entry.name} (default)" if entry.name == catalogue.DEFAULT_MODEL else entry.name
     if entry.installed is None:
-        return name, f"broken: {entry.problem}" if entry.problem else "not downloaded", "", "", ""
+        return name, f"broken: {entry.problem}" if entry.problem else "not downloaded", "", "", "", ""
     card = entry.installed.card
-    return name, "installed", ", ".join(card.stems), console.size(entry.installed.file_bytes), card.licence
+    can, stems = ", ".join(card.abilities), ", ".join(card.stems)
+    return name, "installed", can, stems, console.size(entry.installed.file_bytes), card.licence
 
 
 def _pull(args: Pull) -> None:
@@ -169,6 +170,14 @@ def _posterior(card: ModelCard) -> str:
     return f"{prior.posterior} ({detail})"
 
 
+def _generation(card: ModelCard) -> str:
+    walk = card.prior.generation if card.prior else None
+    if walk is None:
+        return ""
+    steps = walk.default_steps
+    return f"{steps} steps by default, {walk.evaluations(steps)} network evaluations a window"
+
+
 def _facts(model: InstalledModel) -> list[tuple[str, str]]:
     card, refiner = model.card, model.card.refiner
     by_default = f"by default ({card.evaluations(card.default_steps)} network evaluations)"
@@ -186,7 +195,8 @@ def _facts(model: InstalledModel) -> list[tuple[str, str]]:
         ("can", ", ".join(card.abilities)),
         ("refiner", "" if card.prior else steps),
         ("posterior", _posterior(card)),
-        ("cost", cost if card.prior else ""),
+        ("cost", cost if card.prior and card.default_steps else ""),
+        ("generation", _generation(card)),
         ("licence", card.licence),
         ("training data", card.training_data),
         ("quality", quality),

@@ -44,6 +44,11 @@ class Stepping:
         """By which share the level is raised before a step."""
         return min(self.churn / steps, MAX_CHURN_GAMMA)
 
+    @property
+    def draws(self) -> int:
+        """How many draws of noise a step of `impute` takes."""
+        return 2 * self.corrections
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
@@ -71,7 +76,7 @@ def error_gain(stiffness: float, sigmas: Tensor, stepping: Stepping) -> float:
 def separate(slope: Slope, sigmas: Tensor, noise: Iterator[Tensor], stepping: Stepping) -> Tensor:
     """Sources of the mixture that `slope` was made for (`posteriors.dirac`, `posteriors.gaussian`)."""
     walk = _Walk(slope, noise, stepping.corrections, stepping.gamma(len(sigmas) - 1))
-    x = sigmas[0] * next(noise)
+    x = begun(sigmas, noise)
     for sigma, sigma_next in itertools.pairwise(sigmas):
         x = walk.step(x, sigma, sigma_next, _let_go)
     return x
@@ -89,11 +94,41 @@ def impute(denoise: Denoiser, known: Known, sigmas: Tensor, noise: Iterator[Tens
     The result holds what is known as it is. The rest follows its entries of the score, so without corrections it only
     hears the known through the network; corrections let both agree.
     """
+    x = impute_steps(denoise, known, begun(sigmas, noise), Part(sigmas, range(len(sigmas) - 1)), noise, stepping)
+    return held(known, x)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The `steps` that are to be made of a walk through all of `sigmas`."""
+
+    sigmas: Tensor
+    steps: range
+
+
+def begun(sigmas: Tensor, noise: Iterator[Tensor]) -> Tensor:
+    """Where a walk starts: noise of the first level."""
+    return sigmas[0] * next(noise)
+
+
+def impute_steps(
+    denoise: Denoiser, known: Known, x: Tensor, part: Part, noise: Iterator[Tensor], stepping: Stepping
+) -> Tensor:
+    """A part of `impute`'s walk, from where the steps before led.
+
+    A walk may be cut between any two steps and gives the same bits, if each step finds the same draws: `Stepping.draws`
+    of them.
+    """
+    sigmas, steps = part.sigmas, part.steps
     walk = _Walk(prior(denoise), noise, stepping.corrections, stepping.gamma(len(sigmas) - 1))
-    x = sigmas[0] * next(noise)
-    for sigma, sigma_next in itertools.pairwise(sigmas):
+    for sigma, sigma_next in itertools.pairwise(sigmas[steps.start : steps.stop + 1]):
         noisy = known.sources + sigma * next(noise)
         x = walk.step(x, sigma, sigma_next, partial(_held, known.mask, noisy))
+    return x
+
+
+def held(known: Known, x: Tensor) -> Tensor:
+    """x with what is known in its place."""
     return _held(known.mask, known.sources, x)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from pyserver.engine.messages import DeviceInfo, LoadedModel, WindowRequest, WindowResult
+from pyserver.engine.messages import DeviceInfo, LoadedModel, WalkRequest, WalkResult, WindowRequest, WindowResult
 
 
 class DeviceLost(Exception):
@@ -26,4 +26,8 @@ class Backend(Protocol):
 
     def separate(self, requests: Sequence[WindowRequest]) -> list[WindowResult]:
         """Results in the order of the requests; models that are not loaded yet are loaded. Called from two threads."""
+        ...
+
+    def walk(self, request: WalkRequest) -> WalkResult:
+        """Some steps of a walk from noise to stems. Called from two threads."""
         ...

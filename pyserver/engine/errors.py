@@ -1,5 +1,7 @@
 """What can go wrong in the engine process and is worth telling a user. Needs no torch: both processes raise these."""
 
+from collections.abc import Sequence
+
 from pyserver.errors import StemlineError
 
 
@@ -25,6 +27,16 @@ class ModelNotLoadable(StemlineError):
     """A model's files do not fit the network its card names."""
 
     reason = "MODEL_BROKEN"
+
+
+class ModelCannot(StemlineError):
+    """A model was asked for what its card does not say it can do."""
+
+    reason = "MODEL_CANNOT"
+
+    def __init__(self, model: str, ability: str, abilities: Sequence[str]) -> None:
+        can = ", ".join(abilities)
+        super().__init__(f"model {model} cannot {ability}, only {can}", model=model, ability=ability, abilities=can)
 
 
 class EngineCrashed(StemlineError):

@@ -54,6 +54,35 @@ class OtherDevice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WalkRequest:
+    """Some steps of the walk from noise to a window of stems: pure in its fields, so it can be repeated anywhere.
+
+    All at the model's rate, mono and at its level. Of the window, `sources_SL` are given where `mask_SL` is 1;
+    `position` is where it starts in the piece, and with the seed and the number of a step fixes the noise. The steps
+    `first` to `stop` (half-open) of `steps` are made, from `x_SP` on: where the ones before led, None for the first.
+    """
+
+    model: str
+    sources_SL: Audio
+    mask_SL: Audio
+    position: int
+    noise_seed: int
+    steps: int
+    first: int
+    stop: int
+    x_SP: Audio | None
+
+
+@dataclass(frozen=True, slots=True)
+class WalkResult:
+    """Where the steps led: after the last of the walk the window (S, L) with what is known as it was given, before
+    that the state (S, P), P being the length that the network takes."""
+
+    x_SP: Audio
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceInfo:
     """The device that is really computing, as the engine process itself found it.
 

@@ -12,10 +12,12 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from pyserver.audio.channels import channel_groups
 from pyserver.audio.highband import high_shares, share_high_band
 from pyserver.audio.resample import resample_to
+from pyserver.diffusion.joint import Known
 from pyserver.diffusion.noise import normal_stream
 from pyserver.diffusion.samplers import (
     clamped,
@@ -27,7 +29,8 @@ from pyserver.diffusion.samplers import (
 from pyserver.diffusion.scalings import consistency_scalings, edm_scalings
 from pyserver.diffusion.schedules import consistency_schedule, diffusion_schedule
 from pyserver.engine import prior
-from pyserver.engine.messages import Audio, WindowRequest, WindowResult
+from pyserver.engine.errors import ModelCannot
+from pyserver.engine.messages import Audio, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard, RefinerSettings
 from pyserver.models.interface import AnyModel, Features, GenerativeModel, JointModel, SeparationModel
 
@@ -53,6 +56,31 @@ class Pipeline:
                 stems_SCN[:, list(group)] = stems
         low, high = request.keep
         return WindowResult(np.ascontiguousarray(stems_SCN[..., low:high]), time.perf_counter() - began)
+
+    def walk(self, request: WalkRequest) -> WalkResult:
+        """Some steps towards a window of stems. Raises ModelCannot."""
+        began = time.perf_counter()
+        if not isinstance(self.model, JointModel):
+            raise ModelCannot(self.card.name, "generate", self.card.abilities)
+        length = request.sources_SL.shape[-1]
+        padding = prior.padded_length(self.model, length) - length
+
+        def tensor(audio_SL: Audio, padding: int = 0) -> Tensor:
+            return pad(torch.from_numpy(np.ascontiguousarray(audio_SL)).to(self.device), (0, padding))[None]
+
+        def noise(step: int) -> Iterator[Tensor]:
+            shape = (1, len(self.card.stems), length + padding)
+            draws = normal_stream(request.noise_seed, request.position, shape, step)
+            return (draw.to(self.device) for draw in draws)
+
+        known = Known(tensor(request.sources_SL, padding), tensor(request.mask_SL, padding))
+        x = None if request.x_SP is None else tensor(request.x_SP)
+        with torch.inference_mode():
+            part = range(request.first, request.stop)
+            x = prior.walk(self.model, self.card, known, x, part, request.steps, noise)
+        found: Audio = x[0].float().cpu().numpy()
+        done = found[:, :length] if request.stop == request.steps else found
+        return WalkResult(np.ascontiguousarray(done), time.perf_counter() - began)
 
     def _separate_groups(self, mixture_GCN: Audio, groups: list[tuple[int, ...]], request: WindowRequest) -> Audio:
         """(G, S, C, N) for channel groups of one width."""

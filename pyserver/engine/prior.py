@@ -4,7 +4,8 @@ All at the model's rate, mono and at the card's `reference_rms`, the level of th
 from the caller, as tensors (B, S, `padded_length`). Axes: B batch, S stems, L samples.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 
 from torch import Tensor
 from torch.nn.functional import pad
@@ -13,19 +14,9 @@ from pyserver.diffusion import joint, posteriors
 from pyserver.diffusion.joint import Known, Stepping
 from pyserver.diffusion.samplers import Denoiser, clamped
 from pyserver.diffusion.schedules import diffusion_schedule
-from pyserver.errors import StemlineError
+from pyserver.engine.errors import ModelCannot
 from pyserver.models.card import ModelCard, PriorSettings, WalkSettings
 from pyserver.models.interface import JointModel
-
-
-class ModelCannot(StemlineError):
-    """A model was asked for what its card does not say it can do."""
-
-    reason = "MODEL_CANNOT"
-
-    def __init__(self, card: ModelCard, ability: str) -> None:
-        can = ", ".join(card.abilities)
-        super().__init__(f"model {card.name} cannot {ability}, only {can}", model=card.name, ability=ability)
 
 
 def padded_length(model: JointModel, length: int) -> int:
@@ -68,6 +59,27 @@ def accompany(model: JointModel, card: ModelCard, known: Known, steps: int, nois
     return joint.impute(walk.denoise, known, walk.sigmas, _again(first, noise), walk.stepping)
 
 
+NoiseOfStep = Callable[[int], Iterator[Tensor]]
+"""Draws by the step that takes them, each step's own: 0 is the walk's start, 1 its first step."""
+
+
+def walk(
+    model: JointModel, card: ModelCard, known: Known, x: Tensor | None, part: range, steps: int, noise: NoiseOfStep
+) -> Tensor:
+    """The steps `part` of the `steps` that lead from noise to what `accompany` gives, or to x again, which goes on.
+
+    `x` is None before the first step. The bits do not depend on where the walk is cut. Raises ModelCannot.
+    """
+    first = next(noise(0)) if x is None else x
+    path = _Walk(model, _generation(card, "generate"), steps, first)
+    assert 0 <= part.start < part.stop <= steps, f"steps {part} of {steps}"
+    if x is None:
+        x = joint.begun(path.sigmas, iter((first,)))
+    draws = (draw for step in part for draw in itertools.islice(noise(step + 1), path.stepping.draws))
+    x = joint.impute_steps(path.denoise, known, x, joint.Part(path.sigmas, part), draws, path.stepping)
+    return joint.held(known, x) if part.stop == steps else x
+
+
 class _Walk:
     """A card's settings as the samplers take them, on the device and in the precision of `like`."""
 
@@ -81,7 +93,7 @@ class _Walk:
 
 def _prior(card: ModelCard, ability: str) -> PriorSettings:
     if card.prior is None or ability not in card.abilities:
-        raise ModelCannot(card, ability)
+        raise ModelCannot(card.name, ability, card.abilities)
     return card.prior
 
 

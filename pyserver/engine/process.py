@@ -14,7 +14,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from pyserver.engine.errors import EngineClosed, EngineCrashed
-from pyserver.engine.messages import DeviceInfo, LoadedModel, WindowRequest, WindowResult
+from pyserver.engine.messages import DeviceInfo, LoadedModel, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.engine.wire import (
     Call,
     Failure,
@@ -27,9 +27,12 @@ from pyserver.engine.wire import (
     RunCall,
     Started,
     UnloadCall,
+    WalkCall,
 )
 
 log = logging.getLogger(__name__)
+
+Answer = WindowResult | WalkResult | LoadedModel | None
 
 _MAX_DEATHS = 3
 _CLOSE_TIMEOUT_S = 5.0
@@ -51,7 +54,7 @@ class _Pending:
     """A call without an answer yet, and how many engines have died while they worked on it."""
 
     call: Call
-    answer: "asyncio.Future[WindowResult | LoadedModel | None]"
+    answer: "asyncio.Future[Answer]"
     started: bool = False
     deaths: int = 0
 
@@ -115,6 +118,12 @@ class EngineProcess:
         assert isinstance(result, WindowResult)
         return result
 
+    async def walk(self, request: WalkRequest) -> WalkResult:
+        """Some steps of a walk, in the lane of bounces; as `run` otherwise."""
+        result = await self._call(WalkCall(request))
+        assert isinstance(result, WalkResult)
+        return result
+
     async def load(self, model: str, *, measure: bool = True) -> LoadedModel:
         """Verify, load and warm a model; with `measure` also time it (once, a few seconds)."""
         known = self._loaded.get(model)
@@ -153,7 +162,7 @@ class EngineProcess:
         if child:
             await asyncio.to_thread(_end, child)
 
-    async def _call(self, call: Call) -> WindowResult | LoadedModel | None:
+    async def _call(self, call: Call) -> Answer:
         if self._closed:
             raise EngineClosed("the server is shutting down")
         call_id, pending = next(self._ids), _Pending(call, asyncio.get_running_loop().create_future())
@@ -301,7 +310,7 @@ def _end(child: _Child) -> None:
     child.pipe.close()
 
 
-def _settle(pending: _Pending, result: WindowResult | LoadedModel | Failure | None) -> None:
+def _settle(pending: _Pending, result: Answer | Failure) -> None:
     if pending.answer.done():
         return
     if isinstance(result, Failure):
@@ -314,6 +323,8 @@ def _describe(call: Call) -> str:
     match call:
         case RunCall(request):
             return f"the window at sample {request.position} with model {request.model}"
+        case WalkCall(request):
+            return f"steps {request.first} to {request.stop} at sample {request.position} with model {request.model}"
         case LoadCall(model):
             return f"loading model {model}"
         case UnloadCall(model):

@@ -6,10 +6,11 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import psutil
@@ -21,10 +22,13 @@ from pyserver.engine.backend import DeviceLost
 from pyserver.engine.errors import EngineOutOfMemory, GpuNotAvailable, ModelNotLoadable, ModelOutputNotFinite
 from pyserver.engine.measurements import Measurements
 from pyserver.engine.messages import (
+    Audio,
     DeviceInfo,
     LoadedModel,
     OtherDevice,
     SeparationSettings,
+    WalkRequest,
+    WalkResult,
     WindowRequest,
     WindowResult,
 )
@@ -32,6 +36,8 @@ from pyserver.engine.pipeline import Pipeline
 from pyserver.models import catalogue, registry
 from pyserver.models.card import ModelCard
 from pyserver.models.interface import AnyModel
+
+R = TypeVar("R")
 
 _LIVE_RUNS = 3
 _PROBED_STEPS = 2  # of a prior, whose steps are many and cost the same
@@ -94,7 +100,7 @@ class TorchBackend:
             known = self._models.get(model)
             if known is None or not known.is_current:
                 known = self._read(catalogue.find(model))
-            if measure and not known.info.measured:
+            if measure and not known.info.measured and "separate" in known.pipeline.card.abilities:
                 known = replace(known, info=self._measured(known.pipeline))
             self._models[model] = known
             return known.info
@@ -113,7 +119,10 @@ class TorchBackend:
         catalogue.verify(installed)
         card = installed.card
         pipeline = Pipeline(_read_network(installed), card, self._torch_device)
-        pipeline.run(_probe(card, card.live_window_samples, min(_default_steps(card), _PROBED_STEPS)))
+        if "separate" in card.abilities:
+            pipeline.run(_probe(card, card.live_window_samples, min(_default_steps(card), _PROBED_STEPS)))
+        else:
+            pipeline.walk(_first_step(card))
         return _Loaded(pipeline, _unmeasured(card), card_path, changed_ns)
 
     def unload(self, model: str) -> None:
@@ -126,16 +135,28 @@ class TorchBackend:
         """One window after the other, so that a result never depends on its neighbours."""
         return [self._separate(request) for request in requests]
 
+    def walk(self, request: WalkRequest) -> WalkResult:
+        """As `separate`, of one segment of a walk. Raises ModelCannot."""
+        pipeline = self._pipeline(request.model)
+        where = f"steps {request.first} to {request.stop} at sample {request.position} with model {request.model}"
+        return self._finite(lambda: pipeline.walk(request), lambda result: result.x_SP, request, where)
+
     def _separate(self, request: WindowRequest) -> WindowResult:
         pipeline = self._pipeline(request.model)
         where = f"window at sample {request.position} with model {request.model}"
+        return self._finite(lambda: pipeline.run(request), lambda result: result.stems_SCN, request, where)
+
+    def _finite(
+        self, compute: Callable[[], R], audio: Callable[[R], Audio], request: WindowRequest | WalkRequest, where: str
+    ) -> R:
+        """Computed once more in full precision if need be. Raises ModelOutputNotFinite."""
         with _translated_errors(where):
-            result = pipeline.run(request)
-            if not np.isfinite(result.stems_SCN).all() and self._torch_device.type == "cuda":
+            result = compute()
+            if not np.isfinite(audio(result)).all() and self._torch_device.type == "cuda":
                 # TensorFloat-32, cuDNN's default for convolutions, can fail where float32 does not.
                 with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
-                    result = pipeline.run(request)
-        if not np.isfinite(result.stems_SCN).all():
+                    result = compute()
+        if not np.isfinite(audio(result)).all():
             raise ModelOutputNotFinite(
                 f"the model gave samples that are no numbers: {where}", model=request.model, position=request.position
             )
@@ -275,6 +296,22 @@ def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
         bounce_window_s=bounce_s,
         live_base_s=max(0.0, base_s - least * live_step_s),
         live_step_s=live_step_s,
+    )
+
+
+def _first_step(card: ModelCard) -> WalkRequest:
+    """Of a window of which nothing is known."""
+    nothing = np.zeros((len(card.stems), card.window_samples), np.float32)
+    return WalkRequest(
+        model=card.name,
+        sources_SL=nothing,
+        mask_SL=nothing,
+        position=0,
+        noise_seed=0,
+        steps=card.generation_steps_for(None),
+        first=0,
+        stop=1,
+        x_SP=None,
     )
 
 

@@ -7,7 +7,7 @@ pickled but described, so that the API process never imports the module (and wit
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pyserver.engine.messages import DeviceInfo, LoadedModel, WindowRequest, WindowResult
+from pyserver.engine.messages import DeviceInfo, LoadedModel, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.errors import StemlineError
 
 
@@ -15,6 +15,11 @@ from pyserver.errors import StemlineError
 class RunCall:
     request: WindowRequest
     urgent: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WalkCall:
+    request: WalkRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class UnloadCall:
     model: str
 
 
-Call = RunCall | LoadCall | UnloadCall
+Call = RunCall | WalkCall | LoadCall | UnloadCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,7 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class Reply:
     call_id: int
-    result: WindowResult | LoadedModel | Failure | None
+    result: WindowResult | WalkResult | LoadedModel | Failure | None
 
 
 @dataclass(frozen=True, slots=True)

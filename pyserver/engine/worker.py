@@ -19,7 +19,7 @@ from pathlib import Path
 
 from pyserver.engine.backend import Backend, DeviceLost
 from pyserver.engine.errors import EngineFailed
-from pyserver.engine.messages import LoadedModel, WindowResult
+from pyserver.engine.messages import LoadedModel, WalkResult, WindowResult
 from pyserver.engine.wire import (
     Failure,
     FromEngine,
@@ -31,6 +31,7 @@ from pyserver.engine.wire import (
     RunCall,
     Started,
     UnloadCall,
+    WalkCall,
 )
 from pyserver.errors import StemlineError
 
@@ -116,6 +117,8 @@ class _Lane(enum.Enum):
 def _lane_of(request: Request) -> _Lane:
     if isinstance(request.call, RunCall):
         return _Lane.LIVE if request.call.urgent else _Lane.BOUNCE
+    if isinstance(request.call, WalkCall):
+        return _Lane.BOUNCE
     return _Lane.LOADING
 
 
@@ -146,11 +149,13 @@ def _lane(requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Back
         outbox.send(Reply(request.call_id, _answer(backend, request)))
 
 
-def _answer(backend: Backend, request: Request) -> WindowResult | LoadedModel | Failure | None:
+def _answer(backend: Backend, request: Request) -> WindowResult | WalkResult | LoadedModel | Failure | None:
     try:
         match request.call:
             case RunCall(window):
                 return backend.separate([window])[0]
+            case WalkCall(walk):
+                return backend.walk(walk)
             case LoadCall(model, measure):
                 return backend.load(model, measure=measure)
             case UnloadCall(model):

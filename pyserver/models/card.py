@@ -68,6 +68,7 @@ class PriorSettings:
     "dirac": what the other stems leave of the mixture is `constrained_stem`; "gaussian": the mixture is met up to noise
     of `coefficient` times sigma. `generation` is None for a prior that is not for generating, and `accompanies` says
     whether what is generated goes with the stems that are given (it cannot where every stem has a network of its own).
+    One that is for generating only says that it does not separate.
     """
 
     separation: WalkSettings
@@ -76,6 +77,7 @@ class PriorSettings:
     coefficient: float = 0.0
     generation: WalkSettings | None = None
     accompanies: bool = False
+    separates: bool = True
 
     def __post_init__(self) -> None:
         if self.posterior not in ("dirac", "gaussian"):
@@ -84,6 +86,8 @@ class PriorSettings:
             raise ValueError(f"the Gaussian posterior's coefficient is {self.coefficient}, which is not positive")
         if self.accompanies and self.generation is None:
             raise ValueError("a prior that accompanies also generates")
+        if not self.separates and self.generation is None:
+            raise ValueError("a prior that does not separate generates")
 
 
 CARD_VERSION = 2
@@ -137,7 +141,7 @@ class ModelCard:
         """What the model can do, of "separate", "refine", "generate" and "accompany"."""
         prior = self.prior
         can = {
-            "separate": True,
+            "separate": prior is None or prior.separates,
             "refine": self.refiner is not None,
             "generate": prior is not None and prior.generation is not None,
             "accompany": prior is not None and prior.accompanies,
@@ -159,6 +163,13 @@ class ModelCard:
         if self.prior is not None:
             return max(asked, self.prior.separation.fewest_steps)
         return asked if self.refiner else 0
+
+    def generation_steps_for(self, asked: int | None) -> int:
+        """As `steps_for`, of a walk that generates or accompanies; 0 where the model can do neither."""
+        walk = self.prior.generation if self.prior else None
+        if walk is None:
+            return 0
+        return walk.default_steps if asked is None else max(asked, walk.fewest_steps)
 
     def evaluations(self, steps: int) -> int:
         """Network evaluations for one window: the separator and its refiner, or what samples without one."""

@@ -1,4 +1,6 @@
-"""Runs bounce jobs: from disk through the engine to disk, window by window, to be resumed at any of them.
+"""Runs jobs: from disk through the engine to disk, window by window, to be resumed at any of them.
+
+Bounces here; what makes stems from nothing, or to go with others, is in `generation`.
 
 Axes: S stems, C channels, N samples.
 """
@@ -8,31 +10,31 @@ import logging
 import time
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from pyserver.engine.errors import EngineClosed, EngineFailed
-from pyserver.engine.messages import Audio, SeparationSettings, WindowRequest, WindowResult
+from pyserver.engine.messages import Audio, SeparationSettings, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.errors import DiskFull, StemlineError
 from pyserver.models.card import ModelCard
+from pyserver.separation.generation import Generation
 from pyserver.separation.job_files import JobFiles, Progress
-from pyserver.separation.jobs import RESIDUAL, Job, JobProblem, JobSpec, JobState, JobStore, StemOutput
+from pyserver.separation.jobs import RESIDUAL, Job, JobKind, JobProblem, JobSpec, JobState, JobStore, StemOutput
 from pyserver.separation.overlap import OverlapAdd
 from pyserver.separation.scheduler import Scheduler
+from pyserver.separation.tasks import to_the_end
 from pyserver.separation.windows import Window, WindowShape, plan
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 _PREFETCH = 2  # windows asked for at a time: the engine never waits for the disk
 
 
 class BounceRunner:
-    """The one door to bounce jobs for the service. Methods run on the event loop; disk work is done in threads."""
+    """The one door to jobs for the service. Methods run on the event loop; disk work is done in threads."""
 
     def __init__(self, store: JobStore, scheduler: Scheduler, find_card: Callable[[str], ModelCard]) -> None:
         """`find_card` gives an installed model's card or raises what the catalogue raises."""
@@ -138,7 +140,7 @@ class BounceRunner:
         return job
 
     async def _update(self, job_id: str, **changes: Any) -> Job:
-        return await _to_the_end(asyncio.to_thread(lambda: self._store.update(job_id, **changes)))
+        return await to_the_end(asyncio.to_thread(lambda: self._store.update(job_id, **changes)))
 
     async def _run(self, job_id: str) -> None:
         """From wherever the job stands to its end. Cancelled, it stops with everything that is finished on disk."""
@@ -149,7 +151,11 @@ class BounceRunner:
             job = await self._update(job_id, state=JobState.RUNNING)
             card = await asyncio.to_thread(self._find_card, job.spec.model)
             job = await self._same_weights(job, card)
-            await self._separate(await self._moved(job), card)
+            work = self._separate if job.spec.kind is JobKind.SEPARATE else self._generate
+            outputs = await work(await self._moved(job), card)
+            done = {"state": JobState.SUCCEEDED, "outputs": outputs, "done_samples": job.spec.num_samples}
+            await self._moved(await self._update(job_id, **done))
+            await asyncio.to_thread(self._store.files(job).forget_work)
         except EngineClosed:
             return  # the server is going; the next one resumes the job
         except StemlineError as error:
@@ -175,7 +181,7 @@ class BounceRunner:
         await asyncio.to_thread(self._store.files(job).forget_progress)
         return await self._update(job.job_id, weights_sha256=card.weights_sha256, done_samples=0, elapsed_s=0.0)
 
-    async def _separate(self, job: Job, card: ModelCard) -> None:
+    async def _separate(self, job: Job, card: ModelCard) -> tuple[StemOutput, ...]:
         writer = await asyncio.to_thread(_StemWriter, self._store.files(job), job.spec, card)
         spec, began = job.spec, time.monotonic()
         windows = plan(writer.shape, spec.num_samples, first=writer.windows)
@@ -189,7 +195,7 @@ class BounceRunner:
                 window, computing = ahead[0]
                 result = await computing
                 ahead.popleft()
-                await _to_the_end(asyncio.to_thread(writer.push, window, result.stems_SCN))
+                await to_the_end(asyncio.to_thread(writer.push, window, result.stems_SCN))
                 elapsed_s = job.elapsed_s + time.monotonic() - began
                 changes = {"done_samples": writer.done_samples, "elapsed_s": elapsed_s}
                 await self._moved(await self._update(job.job_id, **changes))
@@ -197,9 +203,19 @@ class BounceRunner:
             for _, computing in ahead:
                 computing.cancel()
             await asyncio.gather(*(computing for _, computing in ahead), return_exceptions=True)
-        outputs = await asyncio.to_thread(writer.finish)
-        done = {"state": JobState.SUCCEEDED, "outputs": outputs, "done_samples": spec.num_samples}
-        await self._moved(await self._update(job.job_id, **done))
+        return await asyncio.to_thread(writer.finish)
+
+    async def _generate(self, job: Job, card: ModelCard) -> tuple[StemOutput, ...]:
+        began = time.monotonic()
+
+        async def walk(request: WalkRequest) -> WalkResult:
+            return await self._scheduler.submit_walk(request, owner=job.job_id)
+
+        async def report(done_samples: int) -> None:
+            elapsed_s = job.elapsed_s + time.monotonic() - began
+            await self._moved(await self._update(job.job_id, done_samples=done_samples, elapsed_s=elapsed_s))
+
+        return await Generation(self._store.files(job), job.spec, card, walk, report).run()
 
     async def _compute(self, job: Job, writer: "_StemWriter", window: Window) -> WindowResult:
         spec = job.spec
@@ -254,16 +270,6 @@ class _StemWriter:
             )
             for name, digest, peak in zip(self._names, self._digests, self._peaks_S, strict=True)
         )
-
-
-async def _to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Finish this, then be cancelled: a thread that writes cannot be stopped, and must not outlive its job's task."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.gather(task, return_exceptions=True)
-        raise
 
 
 def _size(path: Path) -> int:

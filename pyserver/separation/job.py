@@ -1,4 +1,4 @@
-"""What a bounce job is: values, and how they are kept as JSON."""
+"""What a job is: values, and how they are kept as JSON."""
 
 import enum
 import json
@@ -8,6 +8,15 @@ from dataclasses import asdict, dataclass, field
 from pyserver.errors import StemlineError
 
 RESIDUAL = "residual"
+MIX = "mix"
+
+JOB_VERSION = 2
+"""Version 1 knows neither `version` nor generations; a separation is still written as version 1."""
+
+
+class JobKind(enum.Enum):
+    SEPARATE = "separate"
+    GENERATE = "generate"
 
 
 class JobState(enum.Enum):
@@ -27,7 +36,11 @@ class JobState(enum.Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobSpec:
-    """What a client asks for. `stems` are stems of the model, without "residual"; none means all."""
+    """What a client asks for. `stems` are stems of the model, without "residual"; none means all.
+
+    A generation has for input the stems that are `known`, one after the other in each frame, and its `stems` are those
+    to be written, of the ones that are not. Its steps are those of the walk.
+    """
 
     model: str
     refiner_steps: int
@@ -36,14 +49,28 @@ class JobSpec:
     channels: int
     num_samples: int  # frames: samples of one channel
     stems: tuple[str, ...]
+    kind: JobKind = JobKind.SEPARATE
+    known: tuple[str, ...] = ()
 
     @property
-    def frame_bytes(self) -> int:
-        return 4 * self.channels
+    def input_channels(self) -> int:
+        return self.channels if self.kind is JobKind.SEPARATE else self.channels * len(self.known)
 
     @property
     def input_bytes(self) -> int:
-        return self.num_samples * self.frame_bytes
+        return 4 * self.num_samples * self.input_channels
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The files that are made: a separation adds what is left, a piece from nothing the sum of its stems."""
+        if self.kind is JobKind.SEPARATE:
+            return (*self.stems, RESIDUAL)
+        return self.stems if self.known else (*self.stems, MIX)
+
+    @property
+    def output_bytes(self) -> int:
+        """Of all of them together."""
+        return 4 * self.num_samples * self.channels * len(self.outputs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +123,24 @@ class Job:
         return self.elapsed_s * (self.spec.num_samples - self.done_samples) / self.done_samples
 
     def to_json(self) -> str:
-        return json.dumps({**asdict(self), "state": self.state.value}, indent=1) + "\n"
+        raw = {**asdict(self), "state": self.state.value}
+        if self.spec.kind is JobKind.SEPARATE:
+            del raw["spec"]["kind"], raw["spec"]["known"]
+        else:
+            raw = {"version": JOB_VERSION, **raw}
+            raw["spec"]["kind"] = self.spec.kind.value
+        return json.dumps(raw, indent=1) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
-        """Raises ValueError, TypeError or KeyError for anything that is no job."""
+        """Raises ValueError, TypeError or KeyError for anything that is no job, or one of a later version."""
         raw = json.loads(text)
-        spec = JobSpec(**{**raw["spec"], "stems": tuple(raw["spec"]["stems"])})
+        version = raw.pop("version", 1)
+        if version > JOB_VERSION:
+            raise ValueError(f"version {version}, this Stemline knows up to {JOB_VERSION}")
+        given = {"kind": "separate", "known": (), **raw["spec"]}
+        given |= {"kind": JobKind(given["kind"])} | {key: tuple(given[key]) for key in ("stems", "known")}
+        spec = JobSpec(**given)
         problem = raw["problem"] and JobProblem(**raw["problem"])
         outputs = tuple(StemOutput(**output) for output in raw["outputs"])
         state = JobState(raw["state"])

@@ -1,4 +1,4 @@
-"""The audio of one bounce job on disk: its input, its stems, and how far they are finished.
+"""The audio of one job on disk: its input, its stems, and how far they are finished.
 
 Axes: S stems, C channels, N samples, F samples of a fade. Files hold interleaved little-endian float32.
 """
@@ -82,10 +82,11 @@ def replace_file(path: Path, content: bytes) -> None:
 class JobFiles:
     """Reads and writes at positions; holds no file open and no audio, so jobs of any length cost no memory."""
 
-    def __init__(self, directory: Path, channels: int, num_samples: int) -> None:
+    def __init__(self, directory: Path, channels: int, num_samples: int, input_channels: int | None = None) -> None:
+        """The stems have `channels`; the input has as many if it is not said otherwise."""
         self.directory = directory
-        self._channels, self._num_samples = channels, num_samples
-        self._frame_bytes = 4 * channels
+        self._input_channels = channels if input_channels is None else input_channels
+        self._num_samples, self._frame_bytes = num_samples, 4 * channels
 
     @property
     def input_path(self) -> Path:
@@ -117,11 +118,11 @@ class JobFiles:
 
     def read_input(self, start: int, stop: int) -> Audio:
         """Samples [start, stop) as (C, N); zeros outside the song."""
-        audio_NC = np.zeros((stop - start, self._channels), np.float32)
+        audio_NC = np.zeros((stop - start, self._input_channels), np.float32)
         low, high = max(start, 0), min(stop, self._num_samples)
         if low < high:
             with self.input_path.open("rb", buffering=0) as file:
-                file.seek(low * self._frame_bytes)
+                file.seek(low * 4 * self._input_channels)
                 wanted = audio_NC[low - start : high - start].data.cast("B")
                 filled = 0
                 while filled < len(wanted):
@@ -188,8 +189,15 @@ class JobFiles:
             return None
         return progress if progress.peaks_S.shape == (stems,) else None
 
+    def forget_work(self) -> None:
+        shutil.rmtree(self.work_path("").parent, ignore_errors=True)
+
     def forget_progress(self) -> None:
         (self.directory / "progress.npz").unlink(missing_ok=True)
+
+    def work_path(self, name: str) -> Path:
+        """Of a file that is needed only until the job has ended."""
+        return self.directory / "work" / f"{name}.f32"
 
     @property
     def disk_bytes(self) -> int:

@@ -1,9 +1,10 @@
-"""Bounce jobs on disk: everything a job is lies in its own folder, and is true whenever the server is killed.
+"""Jobs on disk: everything a job is lies in its own folder, and is true whenever the server is killed.
 
 jobs/<id>/job.json          what was asked and where it stands; replaced whole
           input.f32         interleaved float32, grows with the upload; its size is what is committed
           progress.npz      finished windows and the unfinished tail of the last one; replaced whole
           stems/<name>.f32  interleaved float32, written in place; only what progress.npz covers counts
+          work/<name>.f32   of a generation under way: the piece as the model makes it
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from pyserver.engine.errors import ModelCannot
 from pyserver.errors import DiskFull
 from pyserver.models.card import ModelCard
 from pyserver.separation.errors import (
@@ -34,10 +36,10 @@ from pyserver.separation.errors import (
     StemUnknown,
     UploadOutOfOrder,
 )
-from pyserver.separation.job import RESIDUAL, Job, JobProblem, JobSpec, JobState, StemOutput
+from pyserver.separation.job import MIX, RESIDUAL, Job, JobKind, JobProblem, JobSpec, JobState, StemOutput
 from pyserver.separation.job_files import JobFiles, disk_errors, free_bytes, replace_file
 
-__all__ = ["RESIDUAL", "Job", "JobProblem", "JobSpec", "JobState", "JobStore", "StemOutput"]
+__all__ = ["MIX", "RESIDUAL", "Job", "JobKind", "JobProblem", "JobSpec", "JobState", "JobStore", "StemOutput"]
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +71,8 @@ class JobStore:
     def create(self, request_id: str, spec: JobSpec, card: ModelCard) -> Job:
         """The job of this request id, made if there is none; one that failed or was cancelled is opened again.
 
-        Raises JobConflict (same id, other spec), JobInvalid, InputEmpty, StemUnknown, DiskFull.
+        It is QUEUED at once if it needs no input.
+        Raises JobConflict (same id, other spec), JobInvalid, InputEmpty, StemUnknown, ModelCannot, DiskFull.
         """
         spec = checked(spec, card)
         job_id = hashlib.sha256(b"stemline job " + request_id.encode()).hexdigest()[:32]
@@ -88,7 +91,7 @@ class JobStore:
                 request_id=request_id,
                 spec=spec,
                 weights_sha256=card.weights_sha256,
-                state=JobState.AWAITING_INPUT,
+                state=JobState.AWAITING_INPUT if spec.input_bytes else JobState.QUEUED,
                 sequence=1,
                 created_s=now,
                 expires_s=now + self._retention_s,
@@ -135,7 +138,7 @@ class JobStore:
                 raise JobInvalid(
                     f"{len(data)} bytes at {offset} are not whole samples of an input of {job.spec.input_bytes} bytes"
                 )
-            check_finite(data, offset // 4, job.spec.channels)
+            check_finite(data, offset // 4, job.spec.input_channels)
             files.append_input(offset, data)
             if committed + len(data) == job.spec.input_bytes:
                 files.sync_input()
@@ -186,7 +189,8 @@ class JobStore:
             return expired
 
     def files(self, job: Job) -> JobFiles:
-        return JobFiles(self._directory(job.job_id), job.spec.channels, job.spec.num_samples)
+        spec = job.spec
+        return JobFiles(self._directory(job.job_id), spec.channels, spec.num_samples, spec.input_channels)
 
     def _directory(self, job_id: str) -> Path:
         if not _JOB_ID.fullmatch(job_id):
@@ -274,27 +278,51 @@ class JobStore:
 
 
 def checked(spec: JobSpec, card: ModelCard) -> JobSpec:
-    """`spec` with its stems in the model's order; none named means all. Raises JobInvalid, InputEmpty, StemUnknown."""
+    """`spec` with its stems in the model's order; none named means all that there are to be made.
+
+    Raises JobInvalid, InputEmpty, StemUnknown, ModelCannot.
+    """
+    _require_ability(spec, card)
     if spec.num_samples == 0:
         raise InputEmpty("the input has no samples")
     if spec.sample_rate_hz not in _RATES_HZ or not 0 < spec.channels <= _MAX_CHANNELS or spec.num_samples < 0:
         raise JobInvalid(
-            f"{spec.channels} channels at {spec.sample_rate_hz} Hz cannot be separated; possible are 1 to "
+            f"{spec.channels} channels at {spec.sample_rate_hz} Hz cannot be had; possible are 1 to "
             f"{_MAX_CHANNELS} channels at {_RATES_HZ[0]} to {_RATES_HZ[-1]} Hz"
         )
-    if not 0 <= spec.refiner_steps <= _MAX_STEPS or card.steps_for(spec.refiner_steps) != spec.refiner_steps:
-        least, most = card.steps_for(0), card.steps_for(_MAX_STEPS)
-        raise JobInvalid(f"{spec.refiner_steps} refiner steps: model {card.name} can do {least} to {most}")
-    unsafe = [stem for stem in card.stems if not _SAFE_NAME.fullmatch(stem) or stem == RESIDUAL]
+    _require_steps(spec, card)
+    reserved = RESIDUAL if spec.kind is JobKind.SEPARATE else MIX
+    unsafe = [stem for stem in card.stems if not _SAFE_NAME.fullmatch(stem) or stem == reserved]
     if unsafe:
         raise JobInvalid(f'model {card.name} has a stem called "{unsafe[0]}", which cannot be a file of its own')
-    unknown = [stem for stem in spec.stems if stem not in card.stems]
-    if unknown:
-        raise StemUnknown(
-            f'model {card.name} has no stem "{unknown[0]}", only {", ".join(card.stems)}', stem=unknown[0]
-        )
-    wanted = spec.stems or card.stems
+    for stem in (*spec.stems, *spec.known):
+        if stem not in card.stems:
+            raise StemUnknown(f'model {card.name} has no stem "{stem}", only {", ".join(card.stems)}', stem=stem)
+    twice = [stem for stem in card.stems if spec.known.count(stem) > 1]
+    if twice:
+        raise JobInvalid(f'stem "{twice[0]}" is given twice')
+    both = [stem for stem in spec.stems if stem in spec.known]
+    if both:
+        raise JobInvalid(f'stem "{both[0]}" is given, so it cannot be asked for as well')
+    wanted = spec.stems or tuple(stem for stem in card.stems if stem not in spec.known)
+    if not wanted:
+        raise JobInvalid(f"all stems of model {card.name} are given, so there is nothing to be made")
     return replace(spec, stems=tuple(stem for stem in card.stems if stem in wanted))
+
+
+def _require_ability(spec: JobSpec, card: ModelCard) -> None:
+    ability = "accompany" if spec.known else spec.kind.value
+    if ability not in card.abilities:
+        raise ModelCannot(card.name, ability, card.abilities)
+
+
+def _require_steps(spec: JobSpec, card: ModelCard) -> None:
+    applied, kind = (
+        (card.steps_for, "refiner steps") if spec.kind is JobKind.SEPARATE else (card.generation_steps_for, "steps")
+    )
+    if not 0 <= spec.refiner_steps <= _MAX_STEPS or applied(spec.refiner_steps) != spec.refiner_steps:
+        least, most = applied(0), applied(_MAX_STEPS)
+        raise JobInvalid(f"{spec.refiner_steps} {kind}: model {card.name} can do {least} to {most}")
 
 
 def check_finite(data: bytes, first_sample: int, channels: int) -> None:
@@ -308,7 +336,7 @@ def check_finite(data: bytes, first_sample: int, channels: int) -> None:
 
 
 def _needed_bytes(spec: JobSpec) -> int:
-    return (2 + len(spec.stems)) * spec.input_bytes + _SLACK_BYTES
+    return spec.input_bytes + spec.output_bytes + _SLACK_BYTES
 
 
 def _not_found(job_id: str) -> JobNotFound:

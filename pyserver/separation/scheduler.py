@@ -1,4 +1,4 @@
-"""When to compute which window: live by deadline, then bounces in turn."""
+"""When to compute what: live windows by deadline, then in turn the windows of bounces and the steps of generations."""
 
 import asyncio
 import heapq
@@ -7,9 +7,9 @@ import math
 import time
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from pyserver.engine.messages import DeviceInfo, WindowRequest, WindowResult
+from pyserver.engine.messages import DeviceInfo, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.separation.errors import DeadlineMissed
 
 
@@ -21,13 +21,15 @@ class Engine(Protocol):
 
     async def run(self, request: WindowRequest, *, urgent: bool = False) -> WindowResult: ...
 
+    async def walk(self, request: WalkRequest) -> WalkResult: ...
+
 
 @dataclass(order=True, slots=True)
 class _Entry:
     deadline: float
     order: int
-    request: WindowRequest = field(compare=False)
-    answer: "asyncio.Future[WindowResult]" = field(compare=False)
+    request: WindowRequest | WalkRequest = field(compare=False)
+    answer: "asyncio.Future[Any]" = field(compare=False)  # of what the engine makes of the request
 
 
 class Scheduler:
@@ -51,6 +53,15 @@ class Scheduler:
         earliest first; without one, owners take turns. Cancelling the caller takes the window out of the queue.
         Raises DeadlineMissed if a live window's time is over before it could be started.
         """
+        result: WindowResult = await self._enqueued(request, owner, deadline)
+        return result
+
+    async def submit_walk(self, request: WalkRequest, *, owner: str) -> WalkResult:
+        """As a bounce's window: some steps of a walk, in turn with the other owners' work."""
+        result: WalkResult = await self._enqueued(request, owner, math.inf)
+        return result
+
+    async def _enqueued(self, request: WindowRequest | WalkRequest, owner: str, deadline: float) -> Any:
         entry = _Entry(deadline, next(self._order), request, asyncio.get_running_loop().create_future())
         if math.isfinite(deadline):
             heapq.heappush(self._live, entry)
@@ -118,7 +129,10 @@ class Scheduler:
     async def _compute(self, entry: _Entry, *, urgent: bool) -> None:
         """A task of its own: the engine stays busy with the window, also when nobody waits for it any more."""
         try:
-            result = await self._engine.run(entry.request, urgent=urgent)
+            if isinstance(entry.request, WalkRequest):
+                result: WindowResult | WalkResult = await self._engine.walk(entry.request)
+            else:
+                result = await self._engine.run(entry.request, urgent=urgent)
             if not entry.answer.done():
                 entry.answer.set_result(result)
         except Exception as error:

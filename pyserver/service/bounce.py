@@ -25,6 +25,11 @@ class UploadCorrupted(StemlineError):
     reason = "UPLOAD_CORRUPTED"
 
 
+def check_request_id(request_id: str) -> None:
+    if not 1 <= len(request_id) <= MAX_REQUEST_ID:
+        raise InvalidRequest(f"request_id must have 1 to {MAX_REQUEST_ID} characters; a random UUID is a good one")
+
+
 class BounceService:
     """stems.v1.BounceService on BounceRunner."""
 
@@ -35,10 +40,9 @@ class BounceService:
     async def CreateJob(
         self, request: bounce_pb2.CreateJobRequest, context: grpc.aio.ServicerContext
     ) -> bounce_pb2.Job:
-        if not 1 <= len(request.request_id) <= MAX_REQUEST_ID:
-            raise InvalidRequest(f"request_id must have 1 to {MAX_REQUEST_ID} characters; a random UUID is a good one")
+        check_request_id(request.request_id)
         wire.check_audio(request.audio)
-        card = await self._core.card(request.model)
+        card = await self._core.card(request.model, "separate")
         settings = wire.settings(request.quality, card)
         spec = JobSpec(
             model=card.name,

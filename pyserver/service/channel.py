@@ -21,7 +21,7 @@ from typing import Any, Self
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
-from stems.v1 import bounce_pb2_grpc, live_pb2_grpc, models_pb2_grpc, server_pb2, server_pb2_grpc
+from stems.v1 import bounce_pb2_grpc, generate_pb2_grpc, live_pb2_grpc, models_pb2_grpc, server_pb2, server_pb2_grpc
 
 import pyserver
 from pyserver import paths
@@ -108,6 +108,7 @@ class Connection:
         self.target = target
         self.live = live_pb2_grpc.LiveServiceStub(channel)
         self.bounce = bounce_pb2_grpc.BounceServiceStub(channel)
+        self.generate = generate_pb2_grpc.GenerateServiceStub(channel)
         self.models = models_pb2_grpc.ModelServiceStub(channel)
         self.server = server_pb2_grpc.ServerServiceStub(channel)
 

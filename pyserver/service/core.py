@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import grpc
 
+from pyserver.engine.errors import ModelCannot
 from pyserver.engine.process import EngineProcess
 from pyserver.errors import StemlineError
 from pyserver.models import catalogue
@@ -43,10 +44,15 @@ class Core:
     warm: asyncio.Event = field(default_factory=asyncio.Event)
     draining: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def card(self, model: str) -> ModelCard:
-        """The card of `model`, or of the default if it is empty; raises what the catalogue raises."""
-        found = await asyncio.to_thread(catalogue.find, model or self.default_model)
-        return found.card
+    async def card(self, model: str, ability: str = "") -> ModelCard:
+        """The card of `model`, or of the default if it is empty; raises what the catalogue raises.
+
+        With an `ability`, raises ModelCannot for a model without it.
+        """
+        card = (await asyncio.to_thread(catalogue.find, model or self.default_model)).card
+        if ability and ability not in card.abilities:
+            raise ModelCannot(card.name, ability, card.abilities)
+        return card
 
     def refuse_if_draining(self) -> None:
         if self.draining.is_set():

@@ -49,7 +49,7 @@ class LiveService:
         wire.check_audio(request.audio)
         if request.block_samples > MAX_BLOCK_SAMPLES:
             raise InvalidRequest(f"open.block_samples is {request.block_samples}; at most {MAX_BLOCK_SAMPLES}")
-        card = await self._core.card(request.model)
+        card = await self._core.card(request.model, "separate")
         session_id = secrets.token_hex(8)
         async with self._admission.admitted(session_id, card, request) as (plan, settings):
             session = LiveSession(plan, card.name, settings)

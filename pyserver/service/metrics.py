@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Counter, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pyserver.engine.messages import WindowRequest, WindowResult
+from pyserver.engine.messages import WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.engine.process import EngineProcess
 from pyserver.separation.errors import DeadlineMissed
 from pyserver.separation.jobs import JobState, JobStore
@@ -27,12 +27,12 @@ class MeteredScheduler(Scheduler):
 
     def __init__(self, engine: EngineProcess, registry: CollectorRegistry) -> None:
         super().__init__(engine)
-        self._windows_total = Counter("stemline_windows", "Windows separated", ["kind"], registry=registry)
+        self._windows_total = Counter("stemline_windows", "Windows separated, or runs of a walk's steps", ["kind"], registry=registry)
         self._compute_total = Counter(
             "stemline_compute_seconds", "Time the engine spent on windows", ["kind"], registry=registry
         )
         self._late_total = Counter("stemline_late_windows", "Live windows that came too late", registry=registry)
-        for kind in ("live", "bounce"):  # present from the start, so that a rate over them is right
+        for kind in ("live", "bounce", "generate"):  # present from the start, so that a rate over them is right
             self._windows_total.labels(kind)
             self._compute_total.labels(kind)
 
@@ -42,12 +42,19 @@ class MeteredScheduler(Scheduler):
         except DeadlineMissed:
             self._late_total.inc()
             raise
-        kind = "live" if math.isfinite(deadline) else "bounce"
-        self._windows_total.labels(kind).inc()
-        self._compute_total.labels(kind).inc(result.compute_s)
+        self._count("live" if math.isfinite(deadline) else "bounce", result.compute_s)
         if time.monotonic() > deadline:
             self._late_total.inc()
         return result
+
+    async def submit_walk(self, request: WalkRequest, *, owner: str) -> WalkResult:
+        result = await super().submit_walk(request, owner=owner)
+        self._count("generate", result.compute_s)
+        return result
+
+    def _count(self, kind: str, compute_s: float) -> None:
+        self._windows_total.labels(kind).inc()
+        self._compute_total.labels(kind).inc(compute_s)
 
 
 class StateCollector(Collector):

@@ -101,4 +101,5 @@ class ModelService:
             file_bytes=entry.installed.file_bytes,
             default_refiner_steps=wire.default_steps(card),
             measured_realtime_factor=loaded.realtime_factor if loaded else 0.0,
+            abilities=card.abilities,
         )

@@ -16,6 +16,8 @@ from prometheus_client import CollectorRegistry
 from stems.v1 import (
     bounce_pb2,
     bounce_pb2_grpc,
+    generate_pb2,
+    generate_pb2_grpc,
     live_pb2,
     live_pb2_grpc,
     models_pb2,
@@ -39,6 +41,7 @@ from pyserver.service.bounce import BounceService
 from pyserver.service.channel import MAX_MESSAGE_BYTES, MIN_PING_S, PING_S, PING_TIMEOUT_S
 from pyserver.service.core import Core, when_warm
 from pyserver.service.errors import Within, reported
+from pyserver.service.generate import GenerateService
 from pyserver.service.info import ServerService
 from pyserver.service.live import DRAIN_GRACE_S, LiveService
 from pyserver.service.metrics import MeteredScheduler, StateCollector, serve_metrics
@@ -51,6 +54,7 @@ SERVICES = tuple(
     for module, name in (
         (live_pb2, "LiveService"),
         (bounce_pb2, "BounceService"),
+        (generate_pb2, "GenerateService"),
         (models_pb2, "ModelService"),
         (server_pb2, "ServerService"),
     )
@@ -204,6 +208,7 @@ class Server:
         )
         live_pb2_grpc.add_LiveServiceServicer_to_server(self._live, server)
         bounce_pb2_grpc.add_BounceServiceServicer_to_server(BounceService(self._core), server)
+        generate_pb2_grpc.add_GenerateServiceServicer_to_server(GenerateService(self._core), server)
         models_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(self._core, self._live), server)
         server_pb2_grpc.add_ServerServiceServicer_to_server(ServerService(self._core, self._live), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

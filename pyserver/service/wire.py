@@ -39,6 +39,13 @@ def settings(quality: audio_pb2.Quality, card: ModelCard) -> SeparationSettings:
     return SeparationSettings(card.steps_for(asked), quality.noise_seed)
 
 
+def generation_steps(asked: int | None, card: ModelCard) -> int:
+    """The steps as they will be made: the model's own where the client says nothing."""
+    if asked is not None and asked > MAX_REFINER_STEPS:
+        raise InvalidRequest(f"steps is {asked}; at most {MAX_REFINER_STEPS} make sense", steps=asked)
+    return card.generation_steps_for(asked)
+
+
 def quality(applied: SeparationSettings) -> audio_pb2.Quality:
     return audio_pb2.Quality(refiner_steps=applied.refiner_steps, noise_seed=applied.noise_seed)
 
@@ -110,6 +117,7 @@ def job(job: Job) -> bounce_pb2.Job:
         model=job.spec.model,
         weights_sha256=job.weights_sha256,
         stems=job.spec.stems,
+        known=job.spec.known,
     )
     if job.problem is not None:
         problem = bounce_pb2.JobError(reason=job.problem.reason, message=job.problem.message)
