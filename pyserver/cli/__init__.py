@@ -20,6 +20,8 @@ from pyserver.errors import StemlineError
 COMMANDS = {
     "serve": "run the server (the default)",
     "bounce": "separate songs into stems",
+    "generate": "make a piece's stems from nothing",
+    "accompany": "make the stems that go with given ones",
     "models": "list, pull, import and describe models",
     "live": "separate what comes in through the sound card",
     "doctor": "say what works on this machine and what does not",

@@ -1,39 +1,27 @@
-"""`bounce`: songs in, stems out, through a server's Bounce service.
-
-A job is named by what goes into it (the audio's hash, model, weights, settings) and where its stems go, so the same
-command finds the job that an earlier one began, whatever became of that command or of the server.
-"""
+"""`bounce`: songs in, stems out, through a server's Bounce service."""
 
 import asyncio
-import contextlib
-import functools
-import hashlib
-import json
-import signal
-import sys
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import google_crc32c
 import tyro
 from rich.progress import Progress
 from stems.v1 import audio_pb2, bounce_pb2, models_pb2
 
-from pyserver.audio.files import AudioFile, Block
+from pyserver.audio.files import AudioFile
 from pyserver.cli import console, songs
-from pyserver.cli.client import ServerArgs, ServerLost, UsageError, described_model, losing_server, server_for
+from pyserver.cli.client import ServerArgs, ServerLost, UsageError, described_model, losing_server, with_server
 from pyserver.cli.exits import Exit, exit_code
+from pyserver.cli.job_run import JobRun, cancel_on_sigterm, digest_of, request_id
 from pyserver.cli.songs import Song
 from pyserver.cli.stem_files import RESIDUAL, save_stems
 from pyserver.errors import StemlineError
 from pyserver.separation.errors import StemUnknown
-from pyserver.service.channel import CHUNK_BYTES, Connection, UntrustedServer, remote_error
+from pyserver.service.channel import Connection, UntrustedServer
 
-_CANCEL_LIMIT_S = 5.0
-_RETRY_S = 0.3
 _ENDS_THE_BATCH = {ServerLost.reason, UntrustedServer.reason, "DISK_FULL", "WRONG_TOKEN", "MISSING_TOKEN"}
 
 
@@ -83,26 +71,23 @@ def bounce(args: BounceArgs) -> int:
 
 
 async def _bounce(args: BounceArgs) -> int:
-    _cancel_on_sigterm()
+    cancel_on_sigterm()
     found, problems = await asyncio.to_thread(songs.collect, args.songs, args.output)
     songs.require_distinct(found)
     failures = list(problems)
     for problem in problems:
         console.say(f"stemline bounce: {problem}")
     remaining: deque[Song] | None = None
-    while found and (remaining is None or remaining):
-        try:
-            async with server_for(args, args.model) as connection:
-                work = await _prepared(connection, args)
-                if remaining is None:
-                    remaining = _free_to_write(work, found)
-                await _bounce_all(work, remaining, failures)
-        except ServerLost as error:
-            # Other people's servers may be shut down in mid-work; a dead one is for the user to hear of.
-            if not error.shut_down or args.server is not None:
-                raise
-            console.say("the server was shut down; going on with another one")
-            await asyncio.sleep(_RETRY_S)
+
+    async def work_through(connection: Connection) -> None:
+        nonlocal remaining
+        work = await _prepared(connection, args)
+        if remaining is None:
+            remaining = _free_to_write(work, found)
+        await _bounce_all(work, remaining, failures)
+
+    if found:
+        await with_server(args, args.model, work_through)
     return exit_code(failures[0].reason) if failures else Exit.OK
 
 
@@ -118,13 +103,6 @@ def _free_to_write(work: _Work, found: Sequence[Song]) -> deque[Song]:
     if not args.overwrite:
         songs.require_free(wanted, outputs, args.format)
     return deque(wanted)
-
-
-def _cancel_on_sigterm() -> None:
-    if sys.platform != "win32":
-        task = asyncio.current_task()
-        assert task is not None
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
 
 
 def _wanted_stems(given: str, model: models_pb2.Model) -> tuple[str, ...]:
@@ -161,42 +139,33 @@ class _Bounce:
     """One song on its way through the server."""
 
     def __init__(self, work: _Work, song: Song, progress: Progress, label: str) -> None:
-        self._work, self._song, self._progress, self._label = work, song, progress, label
-        self._task = progress.add_task(label, total=None, speed="", left="")
+        self._work, self._song = work, song
         self._stub = work.connection.bounce
+        self._job = JobRun(self._stub, progress, label, "separating")
 
     async def run(self) -> list[Path]:
         """The finished files. Cancelled, it cancels the job and leaves no file."""
-        self._show("reading")
+        self._job.show("reading")
         audio = await asyncio.to_thread(AudioFile, self._song.source)
         request = await self._request(audio)
         with losing_server(f"{self._song.source} was being separated"):
-            job = await self._stub.CreateJob(request)
-            try:
-                if job.state == bounce_pb2.JOB_STATE_AWAITING_INPUT:
-                    await self._upload(audio, job)
-                job = await self._finished(job.job_id, audio)
-                self._show("saving")
-                paths = await save_stems(self._stub, job, self._song, audio, self._work.args.format)
-            except asyncio.CancelledError:
-                await asyncio.shield(self._cancel(job.job_id))
-                raise
-            await self._stub.DeleteJob(bounce_pb2.DeleteJobRequest(job_id=job.job_id))
-        return paths
+            return await self._job.run(
+                self._stub.CreateJob(request),
+                audio,
+                audio.sample_rate_hz,
+                lambda job: save_stems(self._stub, job, self._song, audio, self._work.args.format),
+            )
 
     async def _request(self, audio: AudioFile) -> bounce_pb2.CreateJobRequest:
-        digest = hashlib.sha256()
-        async for block in _blocks(audio):
-            digest.update(block.tobytes())
+        digest = await digest_of(audio)
         args, model = self._work.args, self._work.model
         quality = audio_pb2.Quality(noise_seed=args.seed)
         if args.steps is not None:
             quality.refiner_steps = args.steps
         settings = (model.name, model.weights_sha256, args.steps, args.seed, self._work.stems)
         shape = (audio.sample_rate_hz, audio.channels, audio.num_samples)
-        name = json.dumps((digest.hexdigest(), shape, settings, str(self._song.directory.absolute())))
         return bounce_pb2.CreateJobRequest(
-            request_id="bounce-" + hashlib.sha256(name.encode()).hexdigest(),
+            request_id=request_id("bounce", digest, shape, settings, str(self._song.directory.absolute())),
             model=model.name,
             quality=quality,
             audio=audio_pb2.AudioSpec(
@@ -205,60 +174,3 @@ class _Bounce:
             num_samples=audio.num_samples,
             stems=self._work.stems,
         )
-
-    async def _upload(self, audio: AudioFile, job: bounce_pb2.Job) -> None:
-        self._show("sending")
-
-        async def messages() -> AsyncIterator[bounce_pb2.UploadRequest]:
-            yield bounce_pb2.UploadRequest(job_id=job.job_id)
-            offset = 0
-            async for block in _blocks(audio, CHUNK_BYTES // (4 * audio.channels)):
-                data = block.tobytes()[max(0, job.committed_bytes - offset) :]
-                offset += block.nbytes
-                if data:
-                    chunk = bounce_pb2.UploadChunk(
-                        offset=offset - len(data), data=data, crc32c=google_crc32c.value(data)
-                    )
-                    yield bounce_pb2.UploadRequest(chunk=chunk)
-
-        await self._stub.UploadInput(messages())
-
-    async def _finished(self, job_id: str, audio: AudioFile) -> bounce_pb2.Job:
-        """Follows the job to its end. Raises why it failed."""
-        job = bounce_pb2.Job()
-        async for event in self._stub.WatchJob(bounce_pb2.WatchJobRequest(job_id=job_id)):
-            job = event.job
-            self._show_progress(job.progress, audio)
-        if job.state == bounce_pb2.JOB_STATE_SUCCEEDED:
-            return job
-        if job.state == bounce_pb2.JOB_STATE_CANCELLED:
-            raise remote_error("JOB_CANCELLED", "somebody else cancelled the job", {})
-        raise remote_error(job.error.reason or "JOB_FAILED", job.error.message, dict(job.error.metadata))
-
-    async def _cancel(self, job_id: str) -> None:
-        with contextlib.suppress(Exception):  # whatever happens now, the user has been told that it is over
-            await self._stub.CancelJob(bounce_pb2.CancelJobRequest(job_id=job_id), timeout=_CANCEL_LIMIT_S)
-
-    def _show(self, what: str) -> None:
-        self._progress.update(self._task, description=f"{self._label}: {what}", speed="", left="")
-
-    def _show_progress(self, at: bounce_pb2.Progress, audio: AudioFile) -> None:
-        elapsed = at.elapsed.ToNanoseconds() / 1e9
-        speed = at.done_samples / audio.sample_rate_hz / elapsed if elapsed > 0 else 0.0
-        left = at.remaining.ToNanoseconds() / 1e9
-        self._progress.update(
-            self._task,
-            description=f"{self._label}: separating",
-            completed=at.done_samples,
-            total=at.total_samples or None,
-            speed=f"{speed:.1f}× real time" if speed else "",
-            left=f"{console.clock(left)} left" if at.HasField("remaining") else "",
-        )
-
-
-async def _blocks(audio: AudioFile, frames: int = 1 << 16) -> AsyncIterator[Block]:
-    """Blocks of a file, each read in a thread, so that a cancellation waits for one block and not for the song."""
-    blocks = audio.blocks(frames)
-    following = functools.partial(next, blocks, None)
-    while (block := await asyncio.to_thread(following)) is not None:
-        yield block

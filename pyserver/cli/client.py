@@ -6,11 +6,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, TypeVar
 
 import grpc
 import tyro
@@ -34,6 +34,8 @@ from pyserver.service.channel import (
     remote_error,
     remote_errors,
 )
+
+Result = TypeVar("Result")
 
 START_LIMIT_S = 180.0
 STOP_LIMIT_S = 20.0
@@ -109,6 +111,23 @@ async def server_for(args: ServerArgs, model: str | None) -> AsyncIterator[Conne
     raise ServerDidNotStart(f"another server neither got ready nor made room within {START_LIMIT_S:.0f} s")
 
 
+async def with_server(args: ServerArgs, model: str | None, work: Callable[[Connection], Awaitable[Result]]) -> Result:
+    """What `work` gives; where the server is shut down in the middle of it, it is begun again with another one.
+
+    Raises as `server_for`, and ServerLost for a server that died or that the user has named.
+    """
+    while True:
+        try:
+            async with server_for(args, model) as connection:
+                return await work(connection)
+        except ServerLost as error:
+            # Other people's servers may be shut down in mid-work; a dead one is for the user to hear of.
+            if not error.shut_down or args.server is not None:
+                raise
+            say("the server was shut down; going on with another one")
+            await asyncio.sleep(_RETRY_S)
+
+
 @contextlib.contextmanager
 def losing_server(doing: str) -> Iterator[None]:
     """Inside, calls that fail because the server is gone raise ServerLost, others what the server meant."""
@@ -121,10 +140,16 @@ def losing_server(doing: str) -> Iterator[None]:
         raise ServerLost(doing, shut_down=error.reason == _SHUTTING_DOWN) from error
 
 
+async def listed_models(connection: Connection) -> models_pb2.ListModelsResponse:
+    """Every model that the server knows of."""
+    with losing_server("it was asked for its models"):
+        answer: models_pb2.ListModelsResponse = await connection.models.ListModels(models_pb2.ListModelsRequest())
+    return answer
+
+
 async def described_model(connection: Connection, name: str | None) -> models_pb2.Model:
     """What the server says of a model (None: its default). Raises as `catalogue.find` does."""
-    with losing_server("it was asked for its models"):
-        answer = await connection.models.ListModels(models_pb2.ListModelsRequest())
+    answer = await listed_models(connection)
     wanted = name or answer.default_model
     for model in answer.models:
         if model.name == wanted:

@@ -30,6 +30,7 @@ class Exit(IntEnum):
     OUTPUT_EXISTS = 36
     OVER_FULL_SCALE = 37
     SAME_OUTPUT = 38
+    STEMS_DIFFER = 39
 
     MODEL = 4
     UNKNOWN_MODEL = 40
@@ -55,6 +56,7 @@ class Exit(IntEnum):
     STEM_UNKNOWN = 48
     MODEL_HAS_NO_REFINER = 48
     MODEL_CANNOT = 48
+    NO_MODEL_CAN = 48
     MODEL_IN_USE = 49
     MODEL_EXISTS = 49
 

@@ -73,14 +73,14 @@ def require_distinct(songs: Iterable[Song]) -> None:
             )
 
 
-def require_free(songs: Iterable[Song], stems: Sequence[str], extension: str) -> None:
-    """Raises OutputExists with every file that is in the way."""
+def require_free(songs: Iterable[Song], stems: Sequence[str], extension: str, *, skippable: bool = True) -> None:
+    """Raises OutputExists with every file that is in the way; `skippable` where --skip-done is a way out."""
     taken = [path for song in songs for stem in stems if (path := song.output(stem, extension)).exists()]
     if taken:
         shown = "\n".join(f"  {path}" for path in taken[:10]) + ("\n  …" if len(taken) > 10 else "")
         raise OutputExists(
-            f"{len(taken)} files are already there; give --overwrite to replace them, --skip-done to leave out "
-            f"finished songs, or another -o:\n{shown}",
+            f"{len(taken)} files are already there; give --overwrite to replace them, "
+            f"{'--skip-done to leave out finished songs, ' if skippable else ''}or another -o:\n{shown}",
             count=len(taken),
             path=taken[0],
         )

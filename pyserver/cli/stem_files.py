@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import hashlib
 from pathlib import Path
+from typing import Protocol
 
 import google_crc32c
 import numpy as np
 from stems.v1 import bounce_pb2, bounce_pb2_grpc
 
-from pyserver.audio.files import AudioFile, AudioWriter, OverFullScale
+from pyserver.audio.files import AudioWriter, OverFullScale
 from pyserver.cli.songs import Song
 from pyserver.errors import StemlineError
 from pyserver.service.channel import CHUNK_BYTES
@@ -21,8 +22,19 @@ class DownloadDamaged(StemlineError):
     reason = "STEM_DAMAGED"
 
 
+class Shape(Protocol):
+    """What every stem of a job has in common."""
+
+    @property
+    def sample_rate_hz(self) -> int: ...
+    @property
+    def channels(self) -> int: ...
+    @property
+    def num_samples(self) -> int: ...
+
+
 async def save_stems(
-    stub: bounce_pb2_grpc.BounceServiceStub, job: bounce_pb2.Job, song: Song, audio: AudioFile, extension: str
+    stub: bounce_pb2_grpc.BounceServiceStub, job: bounce_pb2.Job, song: Song, audio: Shape, extension: str
 ) -> list[Path]:
     """Fetch every output of `job` beside its place, then rename them all. Returns the finished files."""
     if extension == "flac":

@@ -88,17 +88,13 @@ class Piece:
         self.windows = window.index + 1
         nothing = np.zeros(0, np.float32)
         peaks_S = np.zeros(len(self._card.stems), np.float32)
-        self._files.save_progress(
-            Progress(windows=self.windows, done_samples=stop, peaks_S=peaks_S, tail_SCF=nothing)
-        )
+        self._files.save_progress(Progress(windows=self.windows, done_samples=stop, peaks_S=peaks_S, tail_SCF=nothing))
 
     def finish(self) -> Iterator[None]:
         """The stems at the client's rate, channels and level; `outputs` are on the disk when this has ended."""
         spec, names = self._spec, self._spec.outputs
         digests, peaks, place = [hashlib.sha256() for _ in names], [0.0] * len(names), 0
-        blocks = resampled_blocks(
-            self._made_blocks(), self._card.sample_rate_hz, spec.sample_rate_hz, spec.num_samples
-        )
+        blocks = resampled_blocks(self._made_blocks(), self._card.sample_rate_hz, spec.sample_rate_hz, spec.num_samples)
         for block_NW in blocks:
             block_WN = block_NW.T / np.float32(self._gain)
             if names[-1] == MIX:

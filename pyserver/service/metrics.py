@@ -27,7 +27,9 @@ class MeteredScheduler(Scheduler):
 
     def __init__(self, engine: EngineProcess, registry: CollectorRegistry) -> None:
         super().__init__(engine)
-        self._windows_total = Counter("stemline_windows", "Windows separated, or runs of a walk's steps", ["kind"], registry=registry)
+        self._windows_total = Counter(
+            "stemline_windows", "Windows separated, or runs of a walk's steps", ["kind"], registry=registry
+        )
         self._compute_total = Counter(
             "stemline_compute_seconds", "Time the engine spent on windows", ["kind"], registry=registry
         )
