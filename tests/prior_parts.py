@@ -12,13 +12,13 @@ from pyserver.models.card import ModelCard, PriorSettings, WalkSettings
 
 STEMS = ("bass", "drums", "guitar", "piano")
 RATE = 22050
-WINDOW = 16384
+WINDOW = 8192
 CONFIG: dict[str, Any] = {
     "network": {
         "in_channels": 4,
-        "channels": 64,
-        "patch_factor": 16,
-        "resnet_groups": 4,
+        "channels": 32,
+        "patch_factor": 8,
+        "resnet_groups": 2,
         "kernel_multiplier_downsample": 2,
         "multipliers": [1, 2, 2],
         "factors": [4, 2],
@@ -42,7 +42,7 @@ CARD = ModelCard(
     window_samples=WINDOW,
     margin_samples=1024,
     fade_samples=512,
-    live_window_samples=8192,
+    live_window_samples=4096,
     live_lookahead_samples=512,
     reference_rms=0.1,
     complete=True,
@@ -54,9 +54,7 @@ CARD = ModelCard(
         separation=WalkSettings(default_steps=2, sigma_min=0.01, sigma_max=1.0, rho=7.0),
         posterior="dirac",
         constrained_stem="bass",
-        generation=WalkSettings(
-            default_steps=6, sigma_min=0.01, sigma_max=5.0, rho=7.0, corrections=2, churn=2.0, fewest_steps=2
-        ),
+        generation=WalkSettings(default_steps=6, sigma_min=0.01, sigma_max=5.0, rho=7.0, churn=2.0, fewest_steps=2),
         accompanies=True,
     ),
 )
