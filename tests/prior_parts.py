@@ -62,7 +62,7 @@ assert CARD.prior is not None
 ONLY_GENERATES = replace(
     CARD,
     name="tiny-maker",
-    prior=replace(CARD.prior, separation=None, posterior="", constrained_stem="", accompanies=False),
+    prior=replace(CARD.prior, separates=False, accompanies=False),
 )
 
 

@@ -18,7 +18,7 @@ from pyserver.diffusion.noise import normal_stream
 from pyserver.engine.errors import ModelCannot
 from pyserver.engine.messages import DeviceInfo, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.engine.pipeline import Pipeline
-from pyserver.models.card import ModelCard, PriorSettings
+from pyserver.models.card import ModelCard
 from pyserver.separation import generation
 from pyserver.separation.bounce import BounceRunner
 from pyserver.separation.errors import InputEmpty, JobInvalid, StemUnknown
@@ -155,10 +155,11 @@ def test_generations_that_make_no_sense_are_refused(
 
 
 def test_priors_that_neither_separate_nor_generate_are_refused() -> None:
+    assert CARD.prior is not None
     with pytest.raises(ValueError, match="does not separate"):
-        PriorSettings()
+        replace(CARD.prior, separates=False, generation=None, accompanies=False)
     again = ModelCard.from_json(ONLY_GENERATES.to_json())
-    assert (again.abilities, again.steps_for(None), again.generation_steps_for(None)) == (("generate",), 0, 6)
+    assert (again.abilities, again.generation_steps_for(None), again.generation_steps_for(1)) == (("generate",), 6, 2)
 
 
 def test_jobs_of_separations_are_written_as_before_and_those_of_generations_come_back(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def _info(args: Info) -> None:
 
 def _posterior(card: ModelCard) -> str:
     prior = card.prior
-    if prior is None:
+    if prior is None or not prior.separates:
         return ""
     detail = (
         f"{prior.constrained_stem} is what the others leave" if prior.constrained_stem else f"{prior.coefficient:g}"
@@ -195,7 +195,7 @@ def _facts(model: InstalledModel) -> list[tuple[str, str]]:
         ("can", ", ".join(card.abilities)),
         ("refiner", "" if card.prior else steps),
         ("posterior", _posterior(card)),
-        ("cost", cost if card.prior and card.default_steps else ""),
+        ("cost", cost if card.prior and "separate" in card.abilities else ""),
         ("generation", _generation(card)),
         ("licence", card.licence),
         ("training data", card.training_data),
