@@ -76,8 +76,8 @@ class Pipeline:
         known = Known(tensor(request.sources_SL, padding), tensor(request.mask_SL, padding))
         x = None if request.x_SP is None else tensor(request.x_SP)
         with torch.inference_mode():
-            part = range(request.first, request.stop)
-            x = prior.walk(self.model, self.card, known, x, part, request.steps, noise)
+            segment = prior.Segment(range(request.first, request.stop), request.steps, x)
+            x = prior.walk(self.model, self.card, known, segment, noise)
         found: Audio = x[0].float().cpu().numpy()
         done = found[:, :length] if request.stop == request.steps else found
         return WalkResult(np.ascontiguousarray(done), time.perf_counter() - began)

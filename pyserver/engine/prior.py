@@ -6,6 +6,7 @@ from the caller, as tensors (B, S, `padded_length`). Axes: B batch, S stems, L s
 
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from torch import Tensor
 from torch.nn.functional import pad
@@ -63,16 +64,25 @@ NoiseOfStep = Callable[[int], Iterator[Tensor]]
 """Draws by the step that takes them, each step's own: 0 is the walk's start, 1 its first step."""
 
 
-def walk(
-    model: JointModel, card: ModelCard, known: Known, x: Tensor | None, part: range, steps: int, noise: NoiseOfStep
-) -> Tensor:
-    """The steps `part` of the `steps` that lead from noise to what `accompany` gives, or to x again, which goes on.
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The steps `part` of a walk of `steps`, from `x` on: where the ones before led, None for the first."""
 
-    `x` is None before the first step. The bits do not depend on where the walk is cut. Raises ModelCannot.
+    part: range
+    steps: int
+    x: Tensor | None
+
+
+def walk(model: JointModel, card: ModelCard, known: Known, segment: Segment, noise: NoiseOfStep) -> Tensor:
+    """What `accompany` gives, if this is the last segment; else the x that the next one goes on from.
+
+    The bits do not depend on where the walk is cut. Raises ModelCannot.
     """
+    x, part, steps = segment.x, segment.part, segment.steps
+    assert 0 <= part.start < part.stop <= steps, f"steps {part} of {steps}"
+    assert (x is None) == (part.start == 0), "a walk starts from noise, and goes on from where it led"
     first = next(noise(0)) if x is None else x
     path = _Walk(model, _generation(card, "generate"), steps, first)
-    assert 0 <= part.start < part.stop <= steps, f"steps {part} of {steps}"
     if x is None:
         x = joint.begun(path.sigmas, iter((first,)))
     draws = (draw for step in part for draw in itertools.islice(noise(step + 1), path.stepping.draws))
