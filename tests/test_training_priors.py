@@ -113,7 +113,10 @@ def test_other_priors_train_and_are_exported(name: str, mini_set: Path, tmp_path
     train(name, mini_set, tmp_path / "run")
     model = export.export(export.Arguments(separator=tmp_path / "run", out=tmp_path / "model", name=name))
     assert model.card.architecture == name.split("_")[-1 if "small" in name else 0]
-    assert local_model(str(tmp_path / "model")).network.stems == len(model.card.stems)
+    loaded = local_model(str(tmp_path / "model"))
+    assert loaded.network.stems == len(model.card.stems)
+    with pytest.raises(BadInput, match="at least 1 steps, not 0"):
+        loaded.separator(0)
 
 
 def test_a_prior_takes_no_refiner(mini_set: Path, tmp_path: Path) -> None:

@@ -55,8 +55,7 @@ def draw(arguments: Arguments) -> list[Path]:
         loss_curves({run.resolve().name: run for run in arguments.runs}, made[-1])
     if arguments.data is not None:
         model = local_model(arguments.model)
-        default = model.card.refiner.default_steps if model.card.refiner else 0
-        steps = arguments.steps if arguments.steps is not None else default
+        steps = arguments.steps if arguments.steps is not None else model.card.default_steps
         separators = {str(count): model.separator(count) for count in sorted({0, steps})}
         made.append(arguments.out / SPECTROGRAMS)
         pool = StemPool(arguments.data, model.card.stems)

@@ -15,6 +15,7 @@ from pyserver.models.card import ModelCard
 from pyserver.models.interface import AnyModel, ModelHasNoRefiner
 from pyserver.separation.overlap import OverlapAdd
 from pyserver.separation.windows import Window, WindowShape, plan
+from training.cards import BadInput
 
 RATE_HZ = 44100
 Separate = Callable[[Audio], Audio]
@@ -58,13 +59,16 @@ class LocalModel:
     def separator(
         self, refiner_steps: int, seed: int = 0, rate_hz: int = RATE_HZ, sigma_max: float | None = None
     ) -> Separate:
-        """With the card's sigma_max for so many steps, or another. Raises ModelHasNoRefiner."""
+        """With the card's sigma_max for so many steps, or another. Raises ModelHasNoRefiner, and BadInput where a prior
+        would take more steps than that."""
         card = self.card
         if refiner_steps and card.refiner is None and card.prior is None:
             raise ModelHasNoRefiner
+        if card.steps_for(refiner_steps) != refiner_steps:
+            raise BadInput(f"{card.name} takes at least {card.steps_for(0)} steps, not {refiner_steps}: see --steps")
         if sigma_max is not None and card.refiner is not None:
             card = replace(card, refiner=replace(card.refiner, sigma_max={refiner_steps: sigma_max}))
-        settings = SeparationSettings(refiner_steps=card.steps_for(refiner_steps), noise_seed=seed)
+        settings = SeparationSettings(refiner_steps=refiner_steps, noise_seed=seed)
         return song_separator(Pipeline(self.network, card, self.device), card, settings, rate_hz)
 
 
