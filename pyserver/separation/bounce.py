@@ -215,7 +215,8 @@ class BounceRunner:
             elapsed_s = job.elapsed_s + time.monotonic() - began
             await self._moved(await self._update(job.job_id, done_samples=done_samples, elapsed_s=elapsed_s))
 
-        return await Generation(self._store.files(job), job.spec, card, walk, report).run()
+        brief = not self._scheduler.live_preempts
+        return await Generation(self._store.files(job), job.spec, card, walk, report, brief=brief).run()
 
     async def _compute(self, job: Job, writer: "_StemWriter", window: Window) -> WindowResult:
         spec = job.spec

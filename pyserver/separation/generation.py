@@ -15,7 +15,8 @@ from pyserver.separation.piece import Piece
 from pyserver.separation.piece_plan import PieceWindow
 from pyserver.separation.tasks import to_the_end
 
-SEGMENT_S = 0.5  # how long a run of steps is to take: as long may a cancelled job keep the engine busy
+# How long a run of steps is to take: as long may a cancelled job keep the engine busy, or live windows wait for it.
+SEGMENT_S, BRIEF_SEGMENT_S = 0.5, 0.1
 
 Walk = Callable[[WalkRequest], Awaitable[WalkResult]]
 Report = Callable[[int], Awaitable[None]]
@@ -25,7 +26,11 @@ Report = Callable[[int], Awaitable[None]]
 class Generation:
     """One job's run through the model, from whatever an earlier one has left."""
 
-    def __init__(self, files: JobFiles, spec: JobSpec, card: ModelCard, walk: Walk, report: Report) -> None:
+    def __init__(
+        self, files: JobFiles, spec: JobSpec, card: ModelCard, walk: Walk, report: Report, *, brief: bool = False
+    ) -> None:
+        """`brief` where live windows have to wait for a run of steps."""
+        self._segment_s = BRIEF_SEGMENT_S if brief else SEGMENT_S
         self._files, self._spec, self._card = files, spec, card
         self._walk, self._report = walk, report
         self._step_s: float | None = None  # what a step has last cost
@@ -69,7 +74,7 @@ class Generation:
 
     def _segment(self) -> int:
         """How many steps next. The result does not depend on it."""
-        return 1 if self._step_s is None else max(1, int(SEGMENT_S / max(self._step_s, 1e-6)))
+        return 1 if self._step_s is None else max(1, int(self._segment_s / max(self._step_s, 1e-6)))
 
 
 async def _driven(work: Iterator[None]) -> None:

@@ -72,6 +72,11 @@ class JobSpec:
         """Of all of them together."""
         return 4 * self.num_samples * self.channels * len(self.outputs)
 
+    @property
+    def work_bytes(self) -> int:
+        """About what a generation needs besides until it has ended: what is known, and all stems, in mono."""
+        return 0 if self.kind is JobKind.SEPARATE else 4 * self.num_samples * (2 * len(self.known) + len(self.stems))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StemOutput:

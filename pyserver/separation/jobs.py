@@ -336,7 +336,7 @@ def check_finite(data: bytes, first_sample: int, channels: int) -> None:
 
 
 def _needed_bytes(spec: JobSpec) -> int:
-    return spec.input_bytes + spec.output_bytes + _SLACK_BYTES
+    return spec.input_bytes + spec.output_bytes + spec.work_bytes + _SLACK_BYTES
 
 
 def _not_found(job_id: str) -> JobNotFound:

@@ -71,6 +71,11 @@ class Scheduler:
         return await entry.answer  # a cancelled future is passed over when its turn comes
 
     @property
+    def live_preempts(self) -> bool:
+        """Whether a live window goes before what the engine is at, so that this may be as long as one likes."""
+        return self._engine.device.live_preempts
+
+    @property
     def waiting_live(self) -> int:
         """Live windows in the queue, not counting those in the engine."""
         return sum(not entry.answer.done() for entry in self._live)
