@@ -85,7 +85,7 @@ def models(args: ModelsArgs) -> int:
 def _list() -> None:
     table = Table(box=None, pad_edge=False)
     for column in ("name", "state", "can", "stems", "size", "licence"):
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "name")
     for entry in catalogue.list_models():
         table.add_row(*_row(entry))
     console.stdout.print(table)
