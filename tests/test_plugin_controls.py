@@ -101,8 +101,8 @@ def test_capture_and_a_dropped_file_go_to_captured_mode(server: RunningServer, t
         input song.wav
         ui click capture
         show Mode
+        sleep 1
         ui see capture
-        sleep 0.5
         play 0 {2 * RATE} 512
         idle 4096 512
         settle 100
