@@ -333,6 +333,7 @@ TEST_CASE("opening brings what is around the playhead into memory, and turns bri
         ::getrusage(RUSAGE_THREAD, &after);
         return after.ru_minflt - before.ru_minflt + after.ru_majflt - before.ru_majflt;
     };
+    const long reclaimed = 20; // a machine short of memory takes some back; read cold, these are hundreds
     float sum = 0;
     const auto readAll = [&](std::int64_t start, std::int64_t stop) {
         for (const float* stem : set->ranges[0].stems)
@@ -340,12 +341,12 @@ TEST_CASE("opening brings what is around the playhead into memory, and turns bri
                 sum += stem[i];
     };
     readAll(48000 * 10, 48000 * 10 + 1);
-    CHECK(faultsWhile([&] { readAll(48000 * 10, 48000 * 18 - 1000); }) == 0);
+    CHECK(faultsWhile([&] { readAll(48000 * 10, 48000 * 18 - 1000); }) <= reclaimed);
     Prefetch prefetch(rate);
     prefetch.setRanges(*set);
     for (int turn = 0; turn < 12; ++turn) // 92 MB in pieces of 8
         prefetch.turn();
-    CHECK(faultsWhile([&] { readAll(0, 48000 * 30); }) == 0);
+    CHECK(faultsWhile([&] { readAll(0, 48000 * 30); }) <= reclaimed);
     CHECK(sum > 0);
 }
 #endif
