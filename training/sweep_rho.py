@@ -2,9 +2,9 @@
 
     python -m training.sweep_rho --model released/diff-vs --data musdb18hq/val --rho 3 5 7 10 --steps 1 3 7
 
-Prints the mean SI-SDR_I of every point beside its cost in network evaluations, and the best rho of the sampler with the
-most steps (7 of Heun's method unless told); `training.export --sampler` takes that from the JSON. Diff-VS owes its 7
-steps to such a rho (arXiv 2604.01120); which values were tried, and on what, is not published.
+Prints the mean SI-SDR_I of every point beside its cost in network evaluations, and which method and rho are best with
+the most steps (7 unless told); `training.export --sampler` takes them from the JSON. Diff-VS owes its 7 steps to such a
+rho (arXiv 2604.01120); which values were tried, and on what, is not published.
 """
 
 import json
@@ -92,11 +92,10 @@ class RhoSweep:
     points: tuple[Point, ...]
 
     def best(self) -> Point:
-        """Of the most steps, of Heun's where it was tried, the rho with the highest mean; of equals the smallest."""
-        heun = [point for point in self.points if point.settings.kind == "heun"] or list(self.points)
-        most = max(point.settings.default_steps for point in heun)
-        found = sorted((p for p in heun if p.settings.default_steps == most), key=lambda p: p.settings.rho)
-        return max(found, key=lambda point: point.figures["mean"])
+        """Of the most steps the point with the highest mean; of equals the cheapest, then that of the smallest rho."""
+        most = max(point.settings.default_steps for point in self.points)
+        found = [point for point in self.points if point.settings.default_steps == most]
+        return max(found, key=lambda point: (point.figures["mean"], -point.evaluations, -point.settings.rho))
 
     def document(self) -> dict[str, Any]:
         def settings(point: Point) -> dict[str, Any]:
