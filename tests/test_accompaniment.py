@@ -63,6 +63,9 @@ def songs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir(parents=True)
         for stem, audio in song(seed).items():
             soundfile.write(folder / f"{stem}.flac", audio, RATE_HZ, "PCM_16")
+    alone = root / "Unaccompanied"
+    alone.mkdir()
+    soundfile.write(alone / "vocals.flac", song(0)["piano"], RATE_HZ, "PCM_16")
     return root
 
 
@@ -150,7 +153,7 @@ def test_requests_that_make_no_sense_are_refused(songs: Path, tmp_path: Path) ->
         ({"known": ("kazoo",)}, BadInput, "kazoo"),
         ({"known": ("piano",)}, BadInput, "no stem twice"),
         ({"seconds": 2.0}, BadInput, "3 at least"),
-        ({"limit": 24}, BadInput, "24 songs to accompany and 0 for the reference"),
+        ({"limit": 25}, BadInput, "25 songs to accompany and 0 for the reference"),
         ({"limit": 12, "clips": 2}, TooFewClips, "24 clips are too few for a covariance of 32"),
     ]
     for changes, error, told in cases:

@@ -60,7 +60,10 @@ class Clip:
 
 def clips_of(song: Song, number: int, task: Task) -> Iterator[Clip]:
     """Evenly over the song and apart; only those in which both what is known and what is to be written sound."""
-    audio_SNC, rate_hz = song.load((*task.known, *task.write), channels=None)
+    stems = (*task.known, *task.write)
+    if not any(song.parts(stems).values()):
+        return
+    audio_SNC, rate_hz = song.load(stems, channels=None)
     stems_SN, length = audio_SNC.mean(-1), round(task.seconds * rate_hz)
     there_are = stems_SN.shape[-1] // length
     for place in np.linspace(0, there_are, min(task.clips, there_are), endpoint=False).astype(int):
@@ -68,7 +71,7 @@ def clips_of(song: Song, number: int, task: Task) -> Iterator[Clip]:
         known_KN, written_WN = np.split(cut_SN, [len(task.known)])
         true = Pair(number, _at_rate(known_KN.sum(0), rate_hz), _at_rate(written_WN.sum(0), rate_hz))
         if min(_level(true.known_N), _level(true.made_N)) > SILENCE_RMS:
-            yield Clip(known_KN, rate_hz, true)
+            yield Clip(known_KN.copy(), rate_hz, true)  # so that the song can be let go
 
 
 def _at_rate(signal_N: Audio, rate_hz: int) -> Audio:

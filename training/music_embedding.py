@@ -71,7 +71,8 @@ def _bands() -> Float64:
 def _band_levels(signal_N: Audio) -> Float64:
     """(T, M) in dB: 0 is the level of what is known, if it lay in this band alone."""
     power_TM = _power(signal_N, _ONSET_WINDOW, _ONSET_HOP) @ _bands().T / (_ONSET_WINDOW / 2)
-    return 10 * np.log10(power_TM + 10 ** (_FLOOR_DB / 10))
+    found: Float64 = 10 * np.log10(power_TM + 10 ** (_FLOOR_DB / 10))
+    return found
 
 
 def _timbre(made_N: Audio) -> Float64:
@@ -83,7 +84,8 @@ def _onsets(levels_TM: Float64) -> Float64:
     """(T,) onset strength: how many dB the bands rise in a frame, against its mean over a second around."""
     rise_T = np.diff(levels_TM, axis=0).clip(min=0).mean(1)
     width = round(RATE_HZ / _ONSET_HOP)
-    return rise_T - np.convolve(rise_T, np.ones(width) / width, "same")
+    found: Float64 = rise_T - np.convolve(rise_T, np.ones(width) / width, "same")
+    return found
 
 
 def _unit(vector: Float64) -> Float64:
