@@ -320,33 +320,46 @@ TEST_CASE("captures change while the player plays and the editor draws") {
 }
 
 #ifndef __SANITIZE_THREAD__ // whose own memory is brought in by reading
-TEST_CASE("opening brings what is around the playhead into memory, and turns bring the rest") {
+namespace {
+struct Faults {
+    long around, everywhere;
+    bool none() const { return around == 0 && everywhere == 0; }
+};
+
+Faults faultsOfReading() {
     Place place;
     const std::vector<float> samples(2 * 48000 * 30, 0.1f);
     place.capture.map.overlay(addPiece(*place.store, samples, 0));
     place.library.playhead(48000 * 10);
     const auto set = place.library.open(place.capture);
-    const auto faultsWhile = [](const auto& work) {
+    float sum = 0;
+    const auto faultsWhileReading = [&](std::int64_t start, std::int64_t stop) {
         rusage before{}, after{};
         ::getrusage(RUSAGE_THREAD, &before);
-        work();
-        ::getrusage(RUSAGE_THREAD, &after);
-        return after.ru_minflt - before.ru_minflt + after.ru_majflt - before.ru_majflt;
-    };
-    const long reclaimed = 20; // a machine short of memory takes some back; read cold, these are hundreds
-    float sum = 0;
-    const auto readAll = [&](std::int64_t start, std::int64_t stop) {
         for (const float* stem : set->ranges[0].stems)
             for (std::int64_t i = 2 * start; stem != nullptr && i < 2 * stop; i += 512)
                 sum += stem[i];
+        ::getrusage(RUSAGE_THREAD, &after);
+        return after.ru_minflt - before.ru_minflt + after.ru_majflt - before.ru_majflt;
     };
-    readAll(48000 * 10, 48000 * 10 + 1);
-    CHECK(faultsWhile([&] { readAll(48000 * 10, 48000 * 18 - 1000); }) <= reclaimed);
+    faultsWhileReading(48000 * 10, 48000 * 10 + 1);
+    Faults faults{};
+    faults.around = faultsWhileReading(48000 * 10, 48000 * 18 - 1000);
     Prefetch prefetch(rate);
     prefetch.setRanges(*set);
     for (int turn = 0; turn < 12; ++turn) // 92 MB in pieces of 8
         prefetch.turn();
-    CHECK(faultsWhile([&] { readAll(0, 48000 * 30); }) <= reclaimed);
+    faults.everywhere = faultsWhileReading(0, 48000 * 30);
     CHECK(sum > 0);
+    return faults;
+}
+} // namespace
+
+TEST_CASE("opening brings what is around the playhead into memory, and turns bring the rest") {
+    Faults faults = faultsOfReading();
+    for (int again = 0; again < 2 && !faults.none(); ++again) // a machine short of memory takes some back meanwhile
+        faults = faultsOfReading();
+    CHECK(faults.around == 0);
+    CHECK(faults.everywhere == 0);
 }
 #endif
