@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from pyserver.engine.pipeline import refine
-from pyserver.models.bs_roformer import Transformer
 from pyserver.models.card import RefinerSettings
 from pyserver.models.dicose import DicoseBSRoformer, DicoseConfig, DicoseUNet
 from pyserver.models.interface import Features
+from pyserver.models.transformer import Transformer
 from pyserver.models.unet import Bottleneck, DecoderLevel, EncoderLevel
 from training.data.effects import EffectsConfig, apply_effects
 from training.dicose_stages import (

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pyserver.models.band_split import BandMerge, BandSplit
-from pyserver.models.bs_roformer import Rotary, Transformer
 from pyserver.models.stft import StftSpec
+from pyserver.models.transformer import Rotary, Transformer
 
 SKIP_SCALE = math.sqrt(0.5)
 """A sum of two signals of one variance has that variance again."""
