@@ -132,25 +132,27 @@ class DicoseBSRoformer(SeparationModel):
         return torch.stack([refine_stem(stem) for stem in range(self.stems)], dim=1)
 
 
+PUBLISHED_UNET: Mapping[str, Any] = {
+    "channels": 256,
+    "patch_factor": 16,
+    "resnet_groups": 8,
+    "kernel_multiplier_downsample": 2,
+    "multipliers": [1, 2, 4, 4, 4, 4, 4],
+    "factors": [4, 4, 4, 2, 2, 2],
+    "num_blocks": [2, 2, 2, 2, 2, 2],
+    "attentions": [False, False, False, True, True, True],
+    "attention_heads": 8,
+    "attention_features": 128,
+    "attention_multiplier": 2,
+    "use_skip_scale": True,
+    "use_attention_bottleneck": True,
+}
+"""The size of DiCoSe's and MSDM's networks alike; what goes in differs."""
+
+
 def published_unet() -> DicoseConfig:
     """Full size: 405.2 M parameters in the separator, 405.5 M in the refiner; 22 050 Hz, 262 144 samples a window."""
-    network = {
-        "context_features": 4,
-        "in_channels": 1,
-        "channels": 256,
-        "patch_factor": 16,
-        "resnet_groups": 8,
-        "kernel_multiplier_downsample": 2,
-        "multipliers": [1, 2, 4, 4, 4, 4, 4],
-        "factors": [4, 4, 4, 2, 2, 2],
-        "num_blocks": [2, 2, 2, 2, 2, 2],
-        "attentions": [False, False, False, True, True, True],
-        "attention_heads": 8,
-        "attention_features": 128,
-        "attention_multiplier": 2,
-        "use_skip_scale": True,
-        "use_attention_bottleneck": True,
-    }
+    network = {**PUBLISHED_UNET, "context_features": 4, "in_channels": 1}
     return DicoseConfig(separator=network, refiner=network, sigma_data=0.2)
 
 

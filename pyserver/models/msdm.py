@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from pyserver.diffusion.scalings import edm_scalings, precondition
+from pyserver.models.dicose import PUBLISHED_UNET
 from pyserver.models.interface import JointModel
 from pyserver.models.unet import UNet, UNetConfig
 
@@ -92,28 +93,9 @@ class IndependentSources(_WaveformPrior):
 
 def published_msdm() -> MsdmConfig:
     """Full size: 22 050 Hz, 262 144 samples a window."""
-    return MsdmConfig(network=_published_network(channels=4), stems=4, sigma_data=0.2)
+    return MsdmConfig(network={**PUBLISHED_UNET, "in_channels": 4}, stems=4, sigma_data=0.2)
 
 
 def published_isdm() -> MsdmConfig:
     """Full size, of each of the four networks."""
-    return MsdmConfig(network=_published_network(channels=1), stems=4, sigma_data=0.2)
-
-
-def _published_network(channels: int) -> Mapping[str, Any]:
-    return {
-        "in_channels": channels,
-        "channels": 256,
-        "patch_factor": 16,
-        "resnet_groups": 8,
-        "kernel_multiplier_downsample": 2,
-        "multipliers": [1, 2, 4, 4, 4, 4, 4],
-        "factors": [4, 4, 4, 2, 2, 2],
-        "num_blocks": [2, 2, 2, 2, 2, 2],
-        "attentions": [False, False, False, True, True, True],
-        "attention_heads": 8,
-        "attention_features": 128,
-        "attention_multiplier": 2,
-        "use_skip_scale": True,
-        "use_attention_bottleneck": True,
-    }
+    return MsdmConfig(network={**PUBLISHED_UNET, "in_channels": 1}, stems=4, sigma_data=0.2)
