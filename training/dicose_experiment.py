@@ -33,9 +33,7 @@ from training.validation import Audio, Separate, judging
 
 BLOCKS = (Transformer, EncoderLevel, DecoderLevel, Bottleneck)
 
-SMALL_UNET: dict[str, Any] = {
-    "context_features": 4,
-    "in_channels": 1,
+SMALL_NETWORK: dict[str, Any] = {
     "channels": 16,
     "patch_factor": 4,
     "resnet_groups": 4,
@@ -47,6 +45,11 @@ SMALL_UNET: dict[str, Any] = {
     "attention_heads": 2,
     "attention_features": 8,
     "attention_multiplier": 2,
+}
+SMALL_UNET: dict[str, Any] = {
+    **SMALL_NETWORK,
+    "context_features": 4,
+    "in_channels": 1,
     "use_skip_scale": True,
     "use_attention_bottleneck": True,
 }

@@ -19,6 +19,7 @@ from pyserver.models.msdm import IndependentSources, JointSources, MsdmConfig
 from pyserver.models.unet import Bottleneck, DecoderLevel, EncoderLevel
 from training.data.decimate import decimated
 from training.data.effects import EffectsConfig, apply_effects
+from training.dicose_experiment import SMALL_NETWORK
 from training.dicose_objectives import NoiseConfig, Noising, lognormal_sigmas, score_matching_error, squared_error
 from training.experiments.experiment import Experiment, Sources
 from training.loop import Stage
@@ -31,19 +32,6 @@ BUILDERS: dict[str, Callable[[MsdmConfig], JointSources | IndependentSources]] =
     "isdm": IndependentSources,
 }
 SMALL_CROP_SAMPLES = 4096
-SMALL_NETWORK: dict[str, Any] = {
-    "channels": 16,
-    "patch_factor": 4,
-    "resnet_groups": 4,
-    "kernel_multiplier_downsample": 2,
-    "multipliers": [1, 2, 2],
-    "factors": [4, 2],
-    "num_blocks": [1, 1],
-    "attentions": [False, True],
-    "attention_heads": 2,
-    "attention_features": 8,
-    "attention_multiplier": 2,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
