@@ -112,17 +112,20 @@ def fresh_songs(mini_set: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(600)  # 45 s of one core
 def test_our_stages_end_in_a_model_that_the_server_bounces_with(fresh_songs: Path, tmp_path: Path) -> None:
-    """Rendering, separator, diffusion, distillation, control, export, and a server that separates a song with it."""
-    separator, finished, diffusion = (tmp_path / name for name in ("separator", "finished", "diffusion"))
+    """Rendering, every stage, the control, export, and a server that separates a song with what was trained."""
+    separator, finished, joint, diffusion = (
+        tmp_path / name for name in ("separator", "finished", "joint", "diffusion")
+    )
     where = ["--data", fresh_songs, "--out", separator, "--device", "cpu", "--threads", 1]
     run_module("training.train", "--experiment", "stemline_small_separator", "--smoke", *where)
     train("stemline_small_separator_finish", fresh_songs, finished, separator=separator)
-    train("stemline_small_diffusion", fresh_songs, diffusion, separator=finished)
-    train("stemline_small_consistency", fresh_songs, tmp_path / "distilled", separator=finished, refiner=diffusion)
+    train("stemline_small_joint", fresh_songs, joint, separator=finished)
+    train("stemline_small_diffusion", fresh_songs, diffusion, separator=joint, refiner=joint)
+    train("stemline_small_consistency", fresh_songs, tmp_path / "distilled", separator=joint, refiner=diffusion)
     assert "sigma 0.1" in validation(tmp_path / "distilled")
-    train("stemline_small_control", fresh_songs, tmp_path / "control", separator=finished)
+    train("stemline_small_control", fresh_songs, tmp_path / "control", separator=joint, refiner=joint)
     for name in ("distilled", "control"):
-        run = ["--separator", finished, "--refiner", tmp_path / name, "--out", tmp_path / "models" / name]
+        run = ["--separator", joint, "--refiner", tmp_path / name, "--out", tmp_path / "models" / name]
         run_module("training.export", *run, "--name", name)
     song = mixture_of(min((fresh_songs / "val").glob("Track*")), tmp_path / "song.wav")
     home = Home(tmp_path / "home", tmp_path / "models")

@@ -11,6 +11,8 @@ from pyserver.models.band_split import BandSplitConfig
 from pyserver.models.card import PriorSettings, RefinerSettings, prior_settings
 from pyserver.models.published import BACKBONES
 
+WITHOUT_NOISE = ("control", "joint")
+"""Stages of refiners that only correct: the control (`Det x2`), and the refiner that a separator is trained with."""
 _STEMS = ("bass", "drums", "guitar", "piano", "other")
 
 
@@ -101,7 +103,7 @@ def window_settings(facts: RunFacts) -> dict[str, Any]:
 
 
 def refiner_settings(refiner: RunFacts, sigma_max: Mapping[int, float], default_steps: int | None) -> RefinerSettings:
-    """The sampler that belongs to a stage. A control (`Det x2`) takes one step from no noise worth the name.
+    """The sampler that belongs to a stage. What was trained without noise takes one step from none worth the name.
 
     Raises BadInput for the published networks' controls: they are trained without preconditioning, which no sampler
     of the server does.
@@ -118,7 +120,7 @@ def refiner_settings(refiner: RunFacts, sigma_max: Mapping[int, float], default_
         sigma_min, rho, published = known.sigma_min, known.rho, known.sigma_max
         corrections, churn, steps = known.corrections, known.churn, known.default_steps
     levels = dict(sigma_max) or dict(published)
-    if refiner.stage == "control":
+    if refiner.stage in WITHOUT_NOISE:
         levels, steps, default_steps = {1: sigma_min}, 1, 1
     return RefinerSettings(
         kind="consistency" if refiner.stage == "consistency" else "edm",

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from safetensors.torch import load_file
 from torch import nn
 
 from pyserver.errors import StemlineError
@@ -31,7 +30,8 @@ from training.cards import (
     training_text,
     window_settings,
 )
-from training.runs import RunMismatch, finished_weights
+from training.experiments.experiment import weights_in
+from training.runs import RunMismatch
 from training.shards import MIB, write_shards
 
 CHECKSUMS = "SHA256SUMS"
@@ -44,7 +44,7 @@ class Arguments:
     separator: Path
     """Run of the separator, or of a generative model or a joint prior, which have no other part."""
     refiner: Path | None = None
-    """Run of the refiner that goes with it: consistency, diffusion or control. Without: a separator alone."""
+    """Run of the refiner that goes with it: consistency, diffusion, control or joint. Without: a separator alone."""
     out: Path
     """Folder of the model; what is there is replaced when all is written."""
     name: str = "stemline-small"
@@ -71,10 +71,10 @@ class Arguments:
     notes: str = ""
 
 
-def load_part(module: nn.Module, run: Path) -> None:
+def load_part(model: nn.Module, part: str, run: Path) -> None:
     """The best weights by validation, where there are such, else the last saved. Raises BadInput."""
     try:
-        module.load_state_dict(load_file(finished_weights(run)))
+        (model.get_submodule(part) if part else model).load_state_dict(weights_in(run, part))
     except RunMismatch as error:
         raise BadInput(str(error), folder=run) from error
 
@@ -91,9 +91,9 @@ def export(arguments: Arguments) -> catalogue.InstalledModel:
         raise BadInput(f"{facts.folder} is a joint prior, which no refiner goes with")
     network = network_of(facts, refiner)
     model = registry.build(facts.architecture, network)
-    load_part(_first_part(model, facts), facts.folder)
+    load_part(model, _first_part(facts), facts.folder)
     if refiner is not None:
-        load_part(model.get_submodule("refiner"), refiner.folder)
+        load_part(model, "refiner", refiner.folder)
     beside = arguments.out.with_name(f".{arguments.out.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
@@ -111,11 +111,11 @@ def export(arguments: Arguments) -> catalogue.InstalledModel:
     return catalogue.load_installed(arguments.out)
 
 
-def _first_part(model: nn.Module, facts: RunFacts) -> nn.Module:
-    """What the first run trained."""
+def _first_part(facts: RunFacts) -> str:
+    """What the first run trained: a joint prior is one part, the whole of it."""
     if facts.prior is not None:
-        return model
-    return model.get_submodule(GENERATOR if facts.stage == GENERATOR else "separator")
+        return ""
+    return GENERATOR if facts.stage == GENERATOR else "separator"
 
 
 def network_of(facts: RunFacts, refiner: RunFacts | None) -> dict[str, Any]:

@@ -39,15 +39,29 @@ def separator_loss(shares_BSCFT: Tensor, stems_BSCFT: Tensor, config: SnrLossCon
     mixture = stems_BSCFT.sum(1, keepdim=True)
     total, target = _power(mixture), _power(stems_BSCFT)
     cross = mixture.real * stems_BSCFT.real + mixture.imag * stems_BSCFT.imag
-    error = (shares_BSCFT * (shares_BSCFT * total - 2 * cross) + target).sum((2, 4))
-    total_BSF, target_BSF = total.sum((2, 4)), target.sum((2, 4))
-    loss = _log_ratio(error.sum(-1), target_BSF.sum(-1), total_BSF.sum(-1), config)
-    regional = error.new_zeros(())
+    error = shares_BSCFT * (shares_BSCFT * total - 2 * cross) + target
+    return _ratios(_by_bin(error), _by_bin(target), _by_bin(total), config)
+
+
+def stems_loss(estimate_BSCFT: Tensor, stems_BSCFT: Tensor, config: SnrLossConfig) -> Tensor:
+    """`separator_loss` of stems that are no shares of the mixture."""
+    error, total = _power(estimate_BSCFT - stems_BSCFT), _power(stems_BSCFT.sum(1, keepdim=True))
+    return _ratios(_by_bin(error), _by_bin(_power(stems_BSCFT)), _by_bin(total), config)
+
+
+def _ratios(error_BSF: Tensor, target_BSF: Tensor, total_B1F: Tensor, config: SnrLossConfig) -> Tensor:
+    loss = _log_ratio(error_BSF.sum(-1), target_BSF.sum(-1), total_B1F.sum(-1), config)
+    regional = error_BSF.new_zeros(())
     regions = list(zip(config.region_edges[:-1], config.region_edges[1:], strict=True))
     for low, high in regions:
-        part = (error[..., low:high].sum(-1), target_BSF[..., low:high].sum(-1), total_BSF[..., low:high].sum(-1))
+        part = (error_BSF[..., low:high].sum(-1), target_BSF[..., low:high].sum(-1), total_B1F[..., low:high].sum(-1))
         regional = regional + _log_ratio(*part, config)
     return loss + config.region_weight * regional / len(regions)
+
+
+def _by_bin(x_BSCFT: Tensor) -> Tensor:
+    """(B, S, F) sums. One axis after the other: both at once take PyTorch many times as long on a CPU."""
+    return x_BSCFT.sum(-1).sum(2)
 
 
 def _log_ratio(error_BS: Tensor, target_BS: Tensor, total_BS: Tensor, config: SnrLossConfig) -> Tensor:
@@ -55,6 +69,22 @@ def _log_ratio(error_BS: Tensor, target_BS: Tensor, total_BS: Tensor, config: Sn
     active = target_BS > config.silent_below * total_BS + 1e-6
     ratio = 10 * torch.log10((error_BS.clamp_min(0) + floor) / (target_BS + floor))
     return torch.where(active, ratio, error_BS / (total_BS + 1e-6) * 10).mean()
+
+
+def joint_loss(model: BandSplitModel, stems_BSCFT: Tensor, config: SnrLossConfig, separator_weight: float) -> Tensor:
+    """Separator and refiner at once, without noise: `stems_loss` of the separator's stems and of the corrected ones.
+
+    The separator's trunk learns from both, as that of a network with a second head half-way; its head only from its
+    own loss.
+    """
+    mixture = stems_BSCFT.sum(1)
+    shares, trunk = model.separate_spectrum(mixture)
+    separated = model.stems_of(shares, mixture)
+    sigma = torch.full((len(mixture),), model.config.sigma_min, device=mixture.device)
+    noise = edm_scalings(sigma, model.config.sigma_data, model.config.sigma_min).noise
+    corrected, _ = model.corrected(separated.detach(), noise, (mixture, shares.detach(), trunk))
+    own = stems_loss(separated, stems_BSCFT, config)
+    return stems_loss(model.stems_of(corrected, mixture), stems_BSCFT, config) + separator_weight * own
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +124,8 @@ def refiner_batch(
     mixture = stems_BSCFT.sum(1)
     with torch.no_grad():
         shares, trunk = model.separate_spectrum(mixture)
-        # a masked spectrum is no waveform's spectrum; the refiner meets the waveform's when it is used
-        separated = stft(istft(shares * mixture[:, None], model.config.stft, length), model.config.stft)
+        # a filtered spectrum is no waveform's spectrum; the refiner meets the waveform's when it is used
+        separated = stft(istft(model.stems_of(shares, mixture), model.config.stft, length), model.config.stft)
     clean = torch.rand(len(stems_BSCFT), generator=generator) < config.clean_chance
     start = torch.where(clean.to(stems_BSCFT.device)[:, None, None, None, None], stems_BSCFT, separated)
     error_BS = stem_error(separated, stems_BSCFT, model.config.n_fft)

@@ -17,6 +17,7 @@ from pyserver.engine.pipeline import refine
 from pyserver.models.band_split import BandSplitConfig, BandSplitModel, FrequencyMix, TimeMix
 from pyserver.models.card import RefinerSettings
 from pyserver.models.stft import stft
+from training.board import Panels
 from training.data.augment import AugmentConfig, augment, normalise
 from training.experiments.experiment import Experiment, Sources
 from training.loop import Stage
@@ -26,6 +27,7 @@ from training.objectives import (
     consistency_loss,
     control_loss,
     diffusion_loss,
+    joint_loss,
     refiner_batch,
     separator_loss,
 )
@@ -40,6 +42,8 @@ class SmallExperiment(Experiment):
     network: BandSplitConfig
     separator_loss: SnrLossConfig = field(default_factory=SnrLossConfig)
     refiner_loss: RefinerLossConfig = field(default_factory=RefinerLossConfig)
+    separator_weight: float = 0.5
+    """Of the separator's own loss, where it is trained together with the refiner."""
 
     def build(self, sources: Sources) -> tuple[Stage, nn.Module]:
         torch.manual_seed(self.train.seed)
@@ -119,6 +123,35 @@ def _separator_stage(experiment: SmallExperiment, model: BandSplitModel, sources
     return stage, copy.deepcopy(model.separator)
 
 
+def _joint_stage(experiment: SmallExperiment, model: BandSplitModel, sources: Sources) -> tuple[Stage, nn.Module]:
+    """Separator and refiner at once; from given ones, where they are named, else from scratch."""
+    for part in ("separator", "refiner"):
+        if getattr(sources, part) is not None:
+            model.get_submodule(part).load_state_dict(sources.part_of(experiment.name, part))
+    songs = experiment.validation_set(sources.validation)
+    settings = _without_noise(experiment.network)
+
+    def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
+        stems = experiment.spectra(batch, generator)
+        return joint_loss(model, stems, experiment.separator_loss, experiment.separator_weight)
+
+    def figures(judged: nn.Module) -> dict[str, float]:
+        assert isinstance(judged, BandSplitModel)
+        return {"separator": songs.scores(separates(judged))["mean"], **songs.scores(separates(judged, settings))}
+
+    def panels(judged: nn.Module) -> Panels:
+        assert isinstance(judged, BandSplitModel)
+        return songs.panels(separates(judged, settings))
+
+    stage = Stage(trained=model, loss=loss, validate=figures, panels=panels, blocks=BLOCKS)
+    return stage, copy.deepcopy(model)
+
+
+def _without_noise(config: BandSplitConfig) -> RefinerSettings:
+    """One step at sigma_min, where `edm` leaves the network's clean stems as they are."""
+    return one_step("edm", config.sigma_min, config)
+
+
 def _refiner_stage(
     experiment: SmallExperiment,
     model: BandSplitModel,
@@ -155,8 +188,15 @@ def _with_separator(experiment: SmallExperiment, model: BandSplitModel, sources:
     model.separator.requires_grad_(False)
 
 
+def _from_given_refiner(experiment: SmallExperiment, model: BandSplitModel, sources: Sources) -> None:
+    """Where none is named, from scratch: as good as the separator alone."""
+    if sources.refiner is not None:
+        model.refiner.load_state_dict(sources.part_of(experiment.name, "refiner"))
+
+
 def _diffusion_stage(experiment: SmallExperiment, model: BandSplitModel, sources: Sources) -> tuple[Stage, nn.Module]:
     _with_separator(experiment, model, sources)
+    _from_given_refiner(experiment, model, sources)
     recipe = experiment.refiner_loss
 
     def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -169,13 +209,14 @@ def _diffusion_stage(experiment: SmallExperiment, model: BandSplitModel, sources
 def _control_stage(experiment: SmallExperiment, model: BandSplitModel, sources: Sources) -> tuple[Stage, nn.Module]:
     """`Det x2`: the refiner's network and data without noise, exported as an `edm` refiner of one step at sigma_min."""
     _with_separator(experiment, model, sources)
+    _from_given_refiner(experiment, model, sources)
     recipe = replace(experiment.refiner_loss, clean_chance=0.0)
 
     def loss(batch: Tensor, generator: torch.Generator) -> Tensor:
         stems, length = experiment.spectra(batch, generator), batch.shape[-1]
         return control_loss(model, refiner_batch(model, stems, length, recipe, generator), recipe)
 
-    samplers = {"control": one_step("edm", experiment.network.sigma_min, experiment.network)}
+    samplers = {"control": _without_noise(experiment.network)}
     return _refiner_stage(experiment, model, sources, samplers, loss)
 
 
@@ -201,6 +242,7 @@ def _consistency_stage(experiment: SmallExperiment, model: BandSplitModel, sourc
 
 _BUILDERS: dict[str, Callable[[SmallExperiment, BandSplitModel, Sources], tuple[Stage, nn.Module]]] = {
     "separator": _separator_stage,
+    "joint": _joint_stage,
     "diffusion": _diffusion_stage,
     "consistency": _consistency_stage,
     "control": _control_stage,

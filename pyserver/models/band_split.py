@@ -9,6 +9,9 @@ frequency by attention across bands. The head gives each stem a share of every b
 The refiner sees all noisy stems, the mixture and the separator's shares and last features at once and refines the stems
 in one pass, where the published refiners need S. It corrects the shares, so that before any training, and wherever it
 has nothing to say, it gives the separator's stems.
+
+Shares become stems by a multichannel Wiener filter (`spatial.py`), which sharpens them by where each stem stands in
+stereo: what a real share of each channel cannot do, and what needs no training.
 """
 
 import math
@@ -22,12 +25,16 @@ from torch import Tensor, nn
 
 from pyserver.diffusion.scalings import ScalingsFunction, edm_scalings, per_item
 from pyserver.models.interface import Features, SeparationModel
+from pyserver.models.spatial import SpatialConfig, spatial_filter
 from pyserver.models.stft import StftSpec, istft, stft
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BandSplitConfig:
-    """`bands` lists (how many, bins in each) from DC upwards and must cover n_fft / 2 + 1 bins."""
+    """`bands` lists (how many, bins in each) from DC upwards and must cover n_fft / 2 + 1 bins.
+
+    What begins with `spatial_` is `SpatialConfig`'s; no rounds leave the filter out.
+    """
 
     stems: int
     channels: int = 2
@@ -40,10 +47,13 @@ class BandSplitConfig:
     kernel: int = 7
     head_hidden: int = 64
     refiner_dim: int = 64
-    refiner_dilations: tuple[int, ...] = (1, 2)
+    refiner_dilations: tuple[int, ...] = (1, 2, 4, 8)
     refiner_hidden: int = 64
     sigma_data: float = 0.4
     sigma_min: float = 1e-3
+    spatial_rounds: int = 0
+    spatial_reach: int = 16
+    spatial_floor: float = 0.003
 
     def __post_init__(self) -> None:
         covered = sum(count * width for count, width in self.bands)
@@ -55,6 +65,13 @@ class BandSplitConfig:
         lists = {"bands": tuple(tuple(band) for band in raw["bands"])} if "bands" in raw else {}
         tuples = {key: tuple(raw[key]) for key in ("dilations", "refiner_dilations") if key in raw}
         return cls(**{**raw, **lists, **tuples})
+
+    @property
+    def spatial(self) -> SpatialConfig | None:
+        """None where there is nothing to filter by: no filter, or not two channels."""
+        if not self.spatial_rounds or self.channels != 2:
+            return None
+        return SpatialConfig(reach=self.spatial_reach, floor=self.spatial_floor, rounds=self.spatial_rounds)
 
     @property
     def stft(self) -> StftSpec:
@@ -247,6 +264,24 @@ class BandSplitModel(SeparationModel):
         shares, features = self.separator(compress(mixture_BCFT))
         return shares.permute(0, 3, 4, 2, 1), features
 
+    def stems_of(self, shares_BSCFT: Tensor, mixture_BCFT: Tensor) -> Tensor:
+        """Spectra (B, S, C, F, T) that sum to the mixture's."""
+        spatial = self.config.spatial
+        if spatial is None:
+            return shares_BSCFT * mixture_BCFT[:, None]
+        return spatial_filter(shares_BSCFT, mixture_BCFT, spatial)
+
+    def corrected(self, x_BSCFT: Tensor, noise_B: Tensor, features: Features) -> tuple[Tensor, Tensor]:
+        """The separator's shares as the refiner corrects them on seeing the stems x, and how much of x it keeps.
+
+        `noise_B` is c_noise. Both (B, S, C, F, T); the shares sum to one over the stems.
+        """
+        mixture_BCFT, shares_BSCFT, trunk_BTKD = features
+        spectra = compress(torch.cat([x_BSCFT.flatten(1, 2), mixture_BCFT], dim=1))
+        seen = torch.cat([spectra, shares_BSCFT.flatten(1, 2).permute(0, 3, 2, 1)], dim=-1)
+        change, kept = self.refiner(seen, noise_B, trunk_BTKD).permute(5, 0, 3, 4, 2, 1)
+        return (shares_BSCFT.clamp_min(1e-6).log() + change).softmax(dim=1), kept
+
     def denoise_spectrum(
         self, x_BSCFT: Tensor, sigma_B: Tensor, features: Features, scalings: ScalingsFunction
     ) -> Tensor:
@@ -256,23 +291,21 @@ class BandSplitModel(SeparationModel):
         sigma_data / sigma to silence noise in an empty bin. The chosen coefficients make D of that F: with EDM's own,
         D is the clean stem; with the consistency ones it is x at sigma_min.
         """
-        mixture_BCFT, shares_BSCFT, trunk_BTKD = features
+        mixture_BCFT = features[0]
         edm = edm_scalings(sigma_B, self.config.sigma_data, self.config.sigma_min)
         chosen = scalings(sigma_B, self.config.sigma_data, self.config.sigma_min)
-        spectra = compress(torch.cat([x_BSCFT.flatten(1, 2), mixture_BCFT], dim=1))
-        seen = torch.cat([spectra, shares_BSCFT.flatten(1, 2).permute(0, 3, 2, 1)], dim=-1)
-        change, kept = self.refiner(seen, edm.noise, trunk_BTKD).permute(5, 0, 3, 4, 2, 1)
-        shares = (shares_BSCFT.clamp_min(1e-6).log() + change).softmax(dim=1)
-        # chosen.skip·x + chosen.out·F, where F's clean = kept·x + (1 - kept)·shares·mixture, with its factors gathered
+        shares, kept = self.corrected(x_BSCFT, edm.noise, features)
+        # chosen.skip·x + chosen.out·F, where F's clean = kept·x + (1 - kept)·stems, its factors gathered
         part_B = chosen.out / edm.out
         of_clean, of_x = per_item(part_B, kept), per_item(chosen.skip - part_B * edm.skip, kept)
-        refined: Tensor = (of_x + of_clean * kept) * x_BSCFT + (of_clean * (1 - kept) * shares) * mixture_BCFT[:, None]
+        stems = self.stems_of(shares, mixture_BCFT)
+        refined: Tensor = (of_x + of_clean * kept) * x_BSCFT + (of_clean * (1 - kept)) * stems
         return refined
 
     def separate(self, mixture_BCL: Tensor) -> tuple[Tensor, Features]:
         spectrum = stft(mixture_BCL, self.config.stft)
         shares, features = self.separate_spectrum(spectrum)
-        stems = istft(shares * spectrum[:, None], self.config.stft, mixture_BCL.shape[-1])
+        stems = istft(self.stems_of(shares, spectrum), self.config.stft, mixture_BCL.shape[-1])
         return stems, (spectrum, shares, features)
 
     def denoise(self, x_BSCL: Tensor, sigma_B: Tensor, features: Features, scalings: ScalingsFunction) -> Tensor:

@@ -13,6 +13,7 @@ from training.runs import finished_weights
 from training.validation import ValidationConfig, ValidationSet
 
 SMOKE_STEPS = 4
+PARTS = ("separator.", "refiner.")
 
 
 class MissingRun(ValueError):
@@ -40,12 +41,14 @@ class Sources:
 
 
 def weights_in(folder: Path, part: str) -> dict[str, Tensor]:
-    """Out of a run's folder, or out of a model's, which has a card and both parts in the same files."""
-    if not (folder / "card.json").is_file():
-        weights: dict[str, Tensor] = load_file(finished_weights(folder))
+    """Out of a run's folder, or out of a model's, which has a card. A model, and a run that trained both parts
+    together, has them side by side; else a run's weights are those of the part that it trained. No part: all."""
+    is_model = (folder / "card.json").is_file()
+    files = sorted(folder.glob("*.safetensors")) if is_model else [finished_weights(folder)]
+    weights = {key: value for path in files for key, value in load_file(path).items()}
+    if not part or (not is_model and not all(key.startswith(PARTS) for key in weights)):
         return weights
-    merged = {key: value for path in sorted(folder.glob("*.safetensors")) for key, value in load_file(path).items()}
-    return {key.removeprefix(f"{part}."): value for key, value in merged.items() if key.startswith(f"{part}.")}
+    return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from training.objectives import MEAN_HEUN_STEPS, RefinerLossConfig
 from training.optimisers import OptimiserConfig
 
 STEMS = ("bass", "drums", "guitar", "piano", "other")
-MODEL = BandSplitConfig(stems=len(STEMS))
+MODEL = BandSplitConfig(stems=len(STEMS), spatial_rounds=3)
 REFINER = RefinerLossConfig(sigma_log_mean=-4.0, sigma_log_std=0.8, sigma_max=0.25)
 """Noise around 0.02, where one step is used: at 0.1 and more, what the noise hides costs more than a step mends."""
 CROP_SAMPLES = 131072
@@ -43,6 +43,19 @@ def separator_finish() -> TrainConfig:
         crop=MOSTLY_WHOLE_SONGS,
         augment=MILD,
         optimiser=OptimiserConfig(name="muon", learning_rate=0.01, decay_steps=5000),
+    )
+
+
+def joint() -> TrainConfig:
+    """Starts from a separator; its refiner becomes the second half of one deep network whose first half has a head."""
+    return TrainConfig(
+        stage="joint",
+        steps=2600,
+        batch_size=4,
+        crop=MOSTLY_WHOLE_SONGS,
+        augment=MILD,
+        optimiser=OptimiserConfig(name="muon", learning_rate=0.012, decay_steps=2300),
+        validate_every=1300,
     )
 
 
@@ -85,6 +98,7 @@ def control() -> TrainConfig:
 EXPERIMENTS: dict[str, Callable[[], TrainConfig]] = {
     "stemline_small_separator": separator,
     "stemline_small_separator_finish": separator_finish,
+    "stemline_small_joint": joint,
     "stemline_small_diffusion": diffusion,
     "stemline_small_consistency": consistency,
     "stemline_small_control": control,
