@@ -58,9 +58,9 @@ def state_dir() -> Path:
     return private_dir(home / "state" if home else Path(platformdirs.user_state_dir("stemline", appauthor=False)))
 
 
-def runtime_dir() -> Path:
-    """Socket, token and `server.json`; mode 0700 and ours, or `UnsafePath`."""
-    home = _home()
+def runtime_dir(home: Path | None = None) -> Path:
+    """Socket, token and `server.json`, of the user or of one at `home`; mode 0700 and ours, or `UnsafePath`."""
+    home = home or _home()
     return private_dir(home / "run" if home else _system_runtime_dir())
 
 
@@ -150,10 +150,10 @@ def write_server_record(record: ServerRecord) -> None:
     Path(file.name).replace(path)
 
 
-def read_server_record() -> ServerRecord | None:
+def read_server_record(home: Path | None = None) -> ServerRecord | None:
     """What the last server wrote; it may have died since. None if there is no record or it makes no sense."""
     try:
-        raw = json.loads((runtime_dir() / "server.json").read_text(encoding="utf-8"))
+        raw = json.loads((runtime_dir(home) / "server.json").read_text(encoding="utf-8"))
         return ServerRecord(**raw)
     except (FileNotFoundError, json.JSONDecodeError, TypeError):
         return None

@@ -6,7 +6,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,12 +103,22 @@ async def server_for(args: ServerArgs, model: str | None) -> AsyncIterator[Conne
                 yield running
             return
         catalogue.find(model or catalogue.DEFAULT_MODEL)  # a wrong name is told at once, not after a start
-        async with _started(args, model or catalogue.DEFAULT_MODEL) as connection:
+        async with _started(_device(args), model or catalogue.DEFAULT_MODEL) as connection:
             if connection is not None:
                 yield connection
                 return
         await asyncio.sleep(_RETRY_S)
     raise ServerDidNotStart(f"another server neither got ready nor made room within {START_LIMIT_S:.0f} s")
+
+
+@asynccontextmanager
+async def own_server(device: Sequence[str], model: str | None, home: Path) -> AsyncIterator[Connection]:
+    """A server that is ours alone and keeps all it has in `home`; `device` is what `serve` is told. Raises as above."""
+    catalogue.find(model or catalogue.DEFAULT_MODEL)
+    async with _started(device, model or catalogue.DEFAULT_MODEL, home) as connection:
+        if connection is None:
+            raise ServerDidNotStart(f"another server runs in {home}")
+        yield connection
 
 
 async def with_server(args: ServerArgs, model: str | None, work: Callable[[Connection], Awaitable[Result]]) -> Result:
@@ -179,19 +189,19 @@ async def _running() -> Connection | None:
 
 
 @asynccontextmanager
-async def _started(args: ServerArgs, model: str) -> AsyncIterator[Connection | None]:
+async def _started(device: Sequence[str], model: str, home: Path | None = None) -> AsyncIterator[Connection | None]:
     """A server of our own, stopped in the end; None if somebody else's was faster or has not quite gone yet."""
     with tempfile.TemporaryFile() as log:
         process = await asyncio.create_subprocess_exec(
-            *_command(args, model),
-            stdin=asyncio.subprocess.DEVNULL,
+            *(sys.executable, "-m", "pyserver", "serve", "--until-stdin-closes", "--model", model, *device),
+            stdin=asyncio.subprocess.PIPE,  # closed by the system if we are killed
             stdout=log,
             stderr=log,
-            env=_environment(),
+            env=_environment(home),
             start_new_session=True,  # Ctrl-C is for us: we cancel our job there, then stop it
         )
         try:
-            connection = await _first_connection(process, log)
+            connection = await _first_connection(process, log, home)
             if connection is None:
                 yield None
                 return
@@ -202,27 +212,35 @@ async def _started(args: ServerArgs, model: str) -> AsyncIterator[Connection | N
             await asyncio.shield(_stop(process))
 
 
-def _command(args: ServerArgs, model: str) -> list[str]:
-    device = ["--cpu"] if args.cpu else [] if args.gpu is None else ["--gpu", str(args.gpu)]
-    return [sys.executable, "-m", "pyserver", "serve", "--model", model, *device]
+def _device(args: ServerArgs) -> list[str]:
+    return ["--cpu"] if args.cpu else [] if args.gpu is None else ["--gpu", str(args.gpu)]
 
 
-def _environment() -> dict[str, str]:
-    """Ours, and the package that runs now is the one that the server runs, wherever we were called from."""
+def _environment(home: Path | None) -> dict[str, str]:
+    """Ours, and the package that runs now is the one that the server runs, wherever we were called from.
+
+    A server with a home of its own has the same models as one without.
+    """
     root = str(Path(pyserver.__file__).resolve().parent.parent)
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    ours = {"PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    if home is not None:
+        ours["STEMLINE_MODELS"] = os.pathsep.join(str(path.absolute()) for path in catalogue.search_path())
+        ours["STEMLINE_HOME"] = str(home)
+    return {**os.environ, **ours}
 
 
-async def _first_connection(process: asyncio.subprocess.Process, log: IO[bytes]) -> Connection | None:
+async def _first_connection(
+    process: asyncio.subprocess.Process, log: IO[bytes], home: Path | None
+) -> Connection | None:
     until = time.monotonic() + START_LIMIT_S
     while time.monotonic() < until:
         if process.returncode == Exit.SERVER_ALREADY_RUNNING:
             return None
         if process.returncode is not None:
             raise _failure(process.returncode, log)
-        record = paths.read_server_record()
+        record = paths.read_server_record(home)
         if record is not None and record.pid == process.pid:
-            return await connect()
+            return await connect(Target(address=record.address, token=paths.read_token(Path(record.token_file))))
         await asyncio.sleep(_POLL_S)
     raise ServerDidNotStart(f"the server was not ready after {START_LIMIT_S:.0f} s:\n{_tail(log)}")
 

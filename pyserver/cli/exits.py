@@ -3,9 +3,9 @@
 The first digit names the family; the one-digit codes are for what has no code of its own. A member carries the name
 of the `reason` of the error it stands for, so several names may share a code.
 
-    0 done          3 input           6 address       9 trust
-    1 unexpected    4 model           7 device      130 cancelled
-    2 usage         5 server          8 disk        141 nobody reads what is printed (128 + SIGPIPE)
+    0 done          3 input           6 address, cluster    9 trust
+    1 unexpected    4 model           7 device            130 cancelled
+    2 usage         5 server          8 disk, store       141 nobody reads what is printed (128 + SIGPIPE)
 """
 
 from enum import IntEnum
@@ -88,6 +88,11 @@ class Exit(IntEnum):
     BAD_ADDRESS = 61
     TLS_REQUIRED = 62
     TLS_FILES = 63
+    CLUSTER_UNREACHABLE = 64
+    NO_NODE_FITS = 65
+    NO_WORKERS_LEFT = 66
+    WORKER_LOST = 66
+    WORKERS_DIFFER = 67
 
     GPU = 7
     GPU_NOT_AVAILABLE = 70
@@ -96,6 +101,10 @@ class Exit(IntEnum):
 
     DISK_FULL = 8
     NOT_WRITABLE = 80
+    STORAGE_UNREACHABLE = 81
+    STORAGE_DENIED = 82
+    UNKNOWN_PROTOCOL = 83
+    PACKAGE_MISSING = 84
 
     AUTH = 9
     WRONG_TOKEN = 90

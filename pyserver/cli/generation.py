@@ -94,7 +94,7 @@ async def _run(command: str, ability: str, args: GenerationArgs, plan: Plan) -> 
         nonlocal free
         piece = await asyncio.to_thread(plan, await _able(connection, args.model, ability))
         if not free:
-            songs.require_free([_place(args)], piece.outputs, args.format, skippable=False)
+            songs.require_free([Song(args.output, args.output)], piece.outputs, args.format, skippable=False)
             free = True
         return await _made(connection, piece, args, command)
 
@@ -113,7 +113,7 @@ async def _made(connection: Connection, piece: Piece, args: GenerationArgs, comm
                 connection.generate.CreateGeneration(request),
                 piece.source,
                 piece.sample_rate_hz,
-                lambda job: save_stems(connection.bounce, job, _place(args), piece, args.format),
+                lambda job: save_stems(connection.bounce, job, args.output, piece, args.format),
             )
 
 
@@ -133,11 +133,6 @@ async def _request(piece: Piece, args: GenerationArgs) -> generate_pb2.CreateGen
         known=piece.known,
         stems=piece.written,
     )
-
-
-def _place(args: GenerationArgs) -> Song:
-    """Messages name the folder; there is no song."""
-    return Song(args.output, args.output)
 
 
 def _to_be_loaded(args: GenerationArgs, ability: str) -> str | None:

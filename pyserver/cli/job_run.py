@@ -65,6 +65,8 @@ class JobRun:
         except asyncio.CancelledError:
             await asyncio.shield(self._cancel(job.job_id))
             raise
+        finally:
+            self._progress.remove_task(self._task)
         await self._stub.DeleteJob(bounce_pb2.DeleteJobRequest(job_id=job.job_id))
         return paths
 

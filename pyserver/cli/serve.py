@@ -1,9 +1,11 @@
 """`serve`: the server in the foreground."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -51,6 +53,8 @@ class ServeArgs:
     log_format: Literal["text", "json"] = "text"
     """Of the log on stderr; the file server.log in the state directory is always JSON."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    until_stdin_closes: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Stop with the program that started the server and holds its standard input, however that ends."""
 
     @property
     def device(self) -> str:
@@ -87,13 +91,15 @@ def serve(args: ServeArgs) -> int:
             max_live_sessions=args.max_live_sessions,
             state_dir=state_dir,
         )
-        return asyncio.run(_until_stopped(Server(config), args.model))
+        return asyncio.run(_until_stopped(Server(config), args))
 
 
-async def _until_stopped(server: Server, model: str) -> int:
+async def _until_stopped(server: Server, args: ServeArgs) -> int:
     stopped = asyncio.Event()
     starting = asyncio.create_task(server.start())
     _on_signals(stopped)
+    if args.until_stdin_closes:
+        _on_closed_stdin(stopped)
     waiting = asyncio.create_task(stopped.wait())
     try:
         await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
@@ -102,7 +108,7 @@ async def _until_stopped(server: Server, model: str) -> int:
             await asyncio.gather(starting, return_exceptions=True)
             return Exit.OK
         where = starting.result()
-        print(f"Stemline {pyserver.__version__} is ready: {where} · {server.device} · model {model}", flush=True)
+        print(f"Stemline {pyserver.__version__} is ready: {where} · {server.device} · model {args.model}", flush=True)
         await waiting
         print("stopping", file=sys.stderr, flush=True)
         await server.stop()
@@ -126,3 +132,16 @@ def _on_signals(stopped: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, received)
+
+
+def _on_closed_stdin(stopped: asyncio.Event) -> None:
+    """A thread that may be left in the middle of it: on Windows nothing else can wait for a pipe."""
+    loop = asyncio.get_running_loop()
+
+    def wait() -> None:
+        with contextlib.suppress(OSError, RuntimeError):  # it is over anyway
+            while os.read(0, 1024):
+                pass
+            loop.call_soon_threadsafe(stopped.set)
+
+    threading.Thread(target=wait, name="stdin", daemon=True).start()

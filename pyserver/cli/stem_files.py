@@ -11,7 +11,6 @@ import numpy as np
 from stems.v1 import bounce_pb2, bounce_pb2_grpc
 
 from pyserver.audio.files import AudioWriter, OverFullScale
-from pyserver.cli.songs import Song
 from pyserver.errors import StemlineError
 from pyserver.service.channel import CHUNK_BYTES
 
@@ -34,15 +33,15 @@ class Shape(Protocol):
 
 
 async def save_stems(
-    stub: bounce_pb2_grpc.BounceServiceStub, job: bounce_pb2.Job, song: Song, audio: Shape, extension: str
+    stub: bounce_pb2_grpc.BounceServiceStub, job: bounce_pb2.Job, directory: Path, audio: Shape, extension: str
 ) -> list[Path]:
     """Fetch every output of `job` beside its place, then rename them all. Returns the finished files."""
     if extension == "flac":
-        _require_full_scale(job, song)
+        _require_full_scale(job)
     with contextlib.ExitStack() as unfinished:
         writers = []
         for output in job.outputs:
-            path = song.output(output.stem, extension)
+            path = directory / f"{output.stem}.{extension}"
             writer = AudioWriter(path, audio.sample_rate_hz, audio.channels, audio.num_samples, extension)
             unfinished.callback(writer.discard)
             await _fetch(stub, job, output, writer, audio.channels)
@@ -75,12 +74,11 @@ async def _fetch(
         raise DownloadDamaged(f"stem {output.stem} is not what the server computed; run the same command again")
 
 
-def _require_full_scale(job: bounce_pb2.Job, song: Song) -> None:
+def _require_full_scale(job: bounce_pb2.Job) -> None:
     loud = [output.stem for output in job.outputs if output.peak > 1.0]
     if loud:
         peak = max(output.peak for output in job.outputs)
         raise OverFullScale(
-            f"{song.source}: {', '.join(loud)} exceed full scale by up to {20 * np.log10(peak):.1f} dB, which FLAC "
-            "cannot hold; run the same command with --format wav",
-            path=song.source,
+            f"{', '.join(loud)} exceed full scale by up to {20 * np.log10(peak):.1f} dB, which FLAC cannot hold; run "
+            "the same command with --format wav",
         )
