@@ -17,6 +17,7 @@ from mini_songs import write_midi
 
 from training.data.render import __main__ as program
 from training.data.render import fonts, pool, track
+from training.data.render.__main__ import main as render_command
 from training.data.render.manifest import OWN_SOUNDS, manifest_of, write_manifest
 from training.data.render.pool import RenderConfig, render_split
 from training.data.render.track import META, Track, remove_leftovers, store_track, written_minutes, written_seconds
@@ -215,3 +216,21 @@ def test_a_killed_renderer_loses_only_the_tracks_it_was_making(tmp_path: Path) -
     tracks = len(list(folder.iterdir()))
     assert tracks in (QUICK_TRACKS, QUICK_TRACKS + 1)  # the other worker may have begun one more
     assert len(kept) == 4 * tracks
+
+
+def _render_by_command(out: Path) -> None:
+    pool.write_track = _quick
+    render_command(["--out", str(out), "--split", "val", "--hours", "1", "--workers", "2"])
+
+
+def test_a_renderer_that_is_asked_to_end_leaves_a_manifest(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_render_by_command, args=(tmp_path,))
+    process.start()
+    deadline = time.monotonic() + 120
+    while len(list((tmp_path / "val").glob("Track*"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.terminate()
+    process.join(120)
+    assert process.exitcode == 128 + signal.SIGTERM
+    manifest = json.loads((tmp_path / "val" / "manifest.json").read_text())
+    assert manifest["tracks"] == len(list((tmp_path / "val").glob("Track*"))) >= 3

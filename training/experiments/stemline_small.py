@@ -50,12 +50,12 @@ def joint() -> TrainConfig:
     """Starts from a separator; its refiner becomes the second half of one deep network whose first half has a head."""
     return TrainConfig(
         stage="joint",
-        steps=2600,
+        steps=1700,
         batch_size=4,
         crop=MOSTLY_WHOLE_SONGS,
         augment=MILD,
-        optimiser=OptimiserConfig(name="muon", learning_rate=0.012, decay_steps=2300),
-        validate_every=1300,
+        optimiser=OptimiserConfig(name="muon", learning_rate=0.01, decay_steps=1600),
+        validate_every=850,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -38,6 +39,8 @@ def parsed(arguments: Sequence[str] | None) -> RenderConfig:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     config = parsed(arguments)
+    # as Ctrl-C: the tracks under way are finished and the manifest is written
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     console, began, total = Console(stderr=True), time.monotonic(), 0.0
     minutes = TextColumn("{task.completed:.1f} of {task.total:.1f} min")
     columns = (TextColumn("{task.description}"), BarColumn(), minutes, TimeRemainingColumn())
