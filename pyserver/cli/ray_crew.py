@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from typing import Any
 
 from rich.progress import Progress
 
-from pyserver.cli.console import say
+from pyserver.cli import console
 from pyserver.cli.places import AnyPath, PackageMissing
 from pyserver.cli.song_bounce import Settings
 from pyserver.cli.songs import Song
@@ -91,14 +92,25 @@ def ray_crew(address: str, settings: Settings, *, cpu: bool, limit: int | None) 
     except ImportError as error:
         raise PackageMissing("--ray needs Ray: pip install 'stemline[cluster]'") from error
     _require_listener(address)
-    try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # ConnectionError, RuntimeError, its own: whatever it is, there is no cluster for us
-        raise ClusterUnreachable(f"cannot join the Ray cluster at {address}: {error}", address=address) from error
-    try:
-        yield RayCrew(ray, settings, cpu=cpu, limit=limit)
-    finally:
-        ray.shutdown()
+    with _results_alone_on_stdout():
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except Exception as error:  # ConnectionError, RuntimeError, its own: whatever it is, there is no cluster for us
+            why = f"{error} ({error.__cause__ or error.__context__ or 'it says no more'})"
+            raise ClusterUnreachable(f"cannot join the Ray cluster at {address}: {why}", address=address) from error
+        try:
+            yield RayCrew(ray, settings, cpu=cpu, limit=limit)
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _results_alone_on_stdout() -> Iterator[None]:
+    """Ray prints there what happens to nodes; inside, that goes to stderr."""
+    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    console.stdout.file = sys.stdout
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
 
 
 class RayCrew:
@@ -152,7 +164,7 @@ class _RayWorker:
 
     async def start(self) -> "_RayWorker":
         waiting = asyncio.get_running_loop().call_later(
-            _PATIENCE_S, say, f"stemline bounce: {self._post}: waiting for the cluster to start a worker there"
+            _PATIENCE_S, console.say, f"stemline bounce: {self._post}: waiting for the cluster to start a worker there"
         )
         try:
             self.skill = await self._answer(self._actor.start.remote(), _CANCEL_START_LIMIT_S)
