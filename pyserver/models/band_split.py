@@ -190,9 +190,21 @@ class Trunk(nn.Module):
 
 def compress(x_BQFT: Tensor) -> Tensor:
     """Complex spectra (B, Q, F, T) → (B, T, F, 2Q) real with magnitudes to the power 0.3, so quiet bins are seen."""
-    pairs = torch.view_as_real(x_BQFT)
-    power = pairs.square().sum(-1, keepdim=True)
-    return (pairs * (power + 1e-8).pow(-0.35)).permute(0, 3, 2, 1, 4).flatten(-2)
+    pairs = torch.view_as_real(x_BQFT.transpose(2, 3))
+    real, imag = pairs.unbind(-1)
+    factor = (real * real + imag * imag + 1e-8).pow(-0.35)
+    return (pairs * factor[..., None]).permute(0, 2, 3, 1, 4).flatten(-2)
+
+
+def gained(x: Tensor, gain: Tensor) -> Tensor:
+    """Complex times real, which PyTorch takes for complex times complex."""
+    return torch.view_as_complex(torch.view_as_real(x) * gain[..., None])
+
+
+def frames_first(x_FT: Tensor) -> Tensor:
+    """(..., F, T), the same, as an STFT lies in memory: a frame after the other. Sums and products of tensors that lie
+    in different ways take several times as long."""
+    return x_FT.transpose(-1, -2).contiguous().transpose(-1, -2)
 
 
 class SeparatorCore(nn.Module):
@@ -220,8 +232,8 @@ class RefinerCore(nn.Module):
     """Real in, real out: how each stem's share of the mixture changes, and how much of the noisy stem is kept.
 
     Input (B, T, F, 2SC + 2C + SC): compressed noisy stems and mixture, the separator's shares; `noise_B` is c_noise;
-    features (B, T, K, D) come from the separator. Output (B, T, F, S, C, 2): change of the share's logarithm, and the
-    part of the noisy stem that is kept.
+    features (B, T, K, D) come from the separator. Two outputs (B, T, F, S, C): change of the share's logarithm, and
+    the part of the noisy stem that is kept.
     """
 
     def __init__(self, config: BandSplitConfig) -> None:
@@ -238,13 +250,13 @@ class RefinerCore(nn.Module):
                 weight.mul_(0.05)  # starts as the separator, nearly: not exactly, or no gradient would pass
         self.register_buffer("frequencies", torch.logspace(-1, 1, 8), persistent=False)
 
-    def forward(self, x_BTFV: Tensor, noise_B: Tensor, features_BTKD: Tensor) -> Tensor:
+    def forward(self, x_BTFV: Tensor, noise_B: Tensor, features_BTKD: Tensor) -> tuple[Tensor, Tensor]:
         angles = noise_B[:, None] * self.get_buffer("frequencies")
         scale, shift = self.noise(torch.cat([angles.sin(), angles.cos()], dim=-1))[:, None, None].chunk(2, dim=-1)
         h = (self.split(x_BTFV) + self.adapter(features_BTKD)) * (1 + scale) + shift
         merged: Tensor = self.merge(self.trunk(h))
         change, kept = merged.reshape(*merged.shape[:-1], *self.shape).unbind(-1)
-        return torch.stack([change, (kept - KEPT_AT_FIRST).sigmoid()], dim=-1)
+        return change, (kept - KEPT_AT_FIRST).sigmoid()
 
 
 class BandSplitModel(SeparationModel):
@@ -277,10 +289,12 @@ class BandSplitModel(SeparationModel):
         `noise_B` is c_noise. Both (B, S, C, F, T); the shares sum to one over the stems.
         """
         mixture_BCFT, shares_BSCFT, trunk_BTKD = features
-        spectra = compress(torch.cat([x_BSCFT.flatten(1, 2), mixture_BCFT], dim=1))
-        seen = torch.cat([spectra, shares_BSCFT.flatten(1, 2).permute(0, 3, 2, 1)], dim=-1)
-        change, kept = self.refiner(seen, noise_B, trunk_BTKD).permute(5, 0, 3, 4, 2, 1)
-        return (shares_BSCFT.clamp_min(1e-6).log() + change).softmax(dim=1), kept
+        given_BTFSC = shares_BSCFT.permute(0, 4, 3, 1, 2)
+        spectra = compress(x_BSCFT.flatten(1, 2)), compress(mixture_BCFT)
+        seen = torch.cat([*spectra, given_BTFSC.flatten(3)], dim=-1)
+        change_BTFSC, kept_BTFSC = self.refiner(seen, noise_B, trunk_BTKD)
+        shares_BTFSC = (given_BTFSC.clamp_min(1e-6).log() + change_BTFSC).softmax(dim=3)
+        return shares_BTFSC.permute(0, 3, 4, 2, 1), kept_BTFSC.permute(0, 3, 4, 2, 1)
 
     def denoise_spectrum(
         self, x_BSCFT: Tensor, sigma_B: Tensor, features: Features, scalings: ScalingsFunction
@@ -298,9 +312,9 @@ class BandSplitModel(SeparationModel):
         # chosen.skip·x + chosen.out·F, where F's clean = kept·x + (1 - kept)·stems, its factors gathered
         part_B = chosen.out / edm.out
         of_clean, of_x = per_item(part_B, kept), per_item(chosen.skip - part_B * edm.skip, kept)
-        stems = self.stems_of(shares, mixture_BCFT)
-        refined: Tensor = (of_x + of_clean * kept) * x_BSCFT + (of_clean * (1 - kept)) * stems
-        return refined
+        free = frames_first(of_clean * (1 - kept))
+        stems = frames_first(self.stems_of(shares, mixture_BCFT))
+        return gained(x_BSCFT, of_x + of_clean - free) + gained(stems, free)
 
     def separate(self, mixture_BCL: Tensor) -> tuple[Tensor, Features]:
         spectrum = stft(mixture_BCL, self.config.stft)

@@ -37,9 +37,10 @@ def spatial_filter(shares_BSCFT: Tensor, mixture_BCFT: Tensor, config: SpatialCo
     for given covariances.
     """
     x_BFQT = torch.stack([part for channel in mixture_BCFT.unbind(1) for part in (channel.real, channel.imag)], dim=2)
-    v_BFST = shares_BSCFT.mean(2).transpose(1, 2).contiguous()  # of the mixture's power, which cancels
+    left_BFST, right_BFST = shares_BSCFT.permute(0, 3, 1, 2, 4).contiguous().unbind(3)
+    v_BFST = (left_BFST + right_BFST) / 2  # of the mixture's power, which cancels
     with torch.no_grad():
-        R_BFSK = _placed(_first_covariances(shares_BSCFT, x_BFQT), config)
+        R_BFSK = _placed(_first_covariances(left_BFST, right_BFST, x_BFQT), config)
         squared_BFST = v_BFST.square()
         for _ in range(config.rounds - 1):
             z_BFQT = _whitened(v_BFST, R_BFSK, x_BFQT)
@@ -50,9 +51,8 @@ def spatial_filter(shares_BSCFT: Tensor, mixture_BCFT: Tensor, config: SpatialCo
     return torch.complex(*filtered.unbind(4)).permute(0, 2, 3, 1, 4)
 
 
-def _first_covariances(shares_BSCFT: Tensor, x_BFQT: Tensor) -> Tensor:
-    """(B, F, S, K) of the stems that the shares alone give."""
-    left_BFST, right_BFST = (share.transpose(1, 2) for share in shares_BSCFT.unbind(2))
+def _first_covariances(left_BFST: Tensor, right_BFST: Tensor, x_BFQT: Tensor) -> Tensor:
+    """(B, F, S, K) of the stems that the shares of each channel alone give."""
     left_1, right_1, real_1, imag_1 = (part[..., None] for part in _outer(x_BFQT).unbind(2))
     both = left_BFST * right_BFST
     own = left_BFST.square() @ left_1, right_BFST.square() @ right_1
