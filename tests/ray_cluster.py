@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
-from cli_tools import Home, command
+from cli_tools import Home, command, wait_until
 
 STORE_BYTES = 100 << 20
 # A node that is silent for two seconds counts as lost; by default that takes a minute.
@@ -66,15 +66,22 @@ class Node:
 
 
 class Cluster:
-    """A head without a CPU, and nodes that do the work."""
+    """A head, which works like any other node, and the nodes that are added to it."""
 
     def __init__(self, home: Home, temporary: Path) -> None:
         port = _free_port()
         self.address = f"127.0.0.2:{port}"  # Ray takes 127.0.0.1 for a name of the machine, and looks for a better one
         ours = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0"}
-        self.environment = home.environment | ours | SOON
+        self.environment = home.environment | ours | SOON | {"TMPDIR": str(temporary)}
         head = ("--head", f"--port={port}", "--include-dashboard=false", f"--temp-dir={temporary}")
-        self.nodes = [Node(self.environment, "--node-ip-address=127.0.0.2", *head, "--num-cpus=0")]
+        self.nodes = [Node(self.environment, "--node-ip-address=127.0.0.2", *head)]
+
+    def answers(self) -> bool:
+        host, _, port = self.address.partition(":")
+        with contextlib.suppress(OSError):
+            socket.create_connection((host, int(port)), 1.0).close()
+            return True
+        return False
 
     def add(self) -> Node:
         host = f"127.0.0.{len(self.nodes) + 2}"
@@ -97,6 +104,7 @@ def running_cluster(home: Home) -> Iterator[Cluster]:
     temporary = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # sockets lie in it, and want a short path
     cluster = Cluster(home, temporary)
     try:
+        wait_until(cluster.answers)
         yield cluster
     finally:
         for node in reversed(cluster.nodes):

@@ -106,10 +106,9 @@ def ray_crew(address: str, settings: Settings, *, cpu: bool, limit: int | None) 
 
 @contextmanager
 def _results_alone_on_stdout() -> Iterator[None]:
-    """Ray prints there what happens to nodes; inside, that goes to stderr."""
-    os.environ.setdefault("RAY_COLOR_PREFIX", "0")
+    """Ray prints there pages of what happens to nodes; inside, that goes nowhere, and we say what matters."""
     console.stdout.file = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         yield
 
 
@@ -121,12 +120,19 @@ class RayCrew:
         self._known: dict[str, _Post] = {}
 
     async def posts(self) -> list[str]:
-        alive = [node for node in await asyncio.to_thread(self._ray.nodes) if node["Alive"]]
+        try:
+            alive = [node for node in await asyncio.to_thread(self._ray.nodes) if node["Alive"]]
+        except Exception as error:  # of Ray's C++ half
+            raise ClusterUnreachable(
+                f"the Ray cluster is lost ({error}); run the same command with --skip-done to go on"
+            ) from error
         for node in alive:
             self._known |= self._posts_of(node)
         if not self._known:
-            wanted, way_out = ("CPU", "start nodes that have") if self._cpu else ("GPU", "give --cpu to do without")
-            raise NoNodeFits(f"none of the {len(alive)} nodes of the cluster has a {wanted}; {way_out}")
+            wanted, way_out = ("CPU", "start a node that has") if self._cpu else ("GPU", "give --cpu to do without")
+            raise NoNodeFits(
+                f"none of the {len(alive)} nodes of the cluster has a {wanted}; {way_out}" + " one" * self._cpu
+            )
         there = {node["NodeID"] for node in alive}
         return [name for name, post in self._known.items() if post.node_id in there][: self._limit]
 
@@ -198,12 +204,17 @@ class _RayWorker:
     def _lost(self, error: Exception) -> WorkerLost:
         if "No module named 'pyserver'" in str(error):
             return WorkerLost("Stemline is not installed there: pip install stemline")
-        return WorkerLost(f"the worker is lost ({str(error).strip().splitlines()[0]})")
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        why = next((line.strip() for line in lines if "because" in line), lines[0])
+        return WorkerLost(f"the worker is lost: {why}")
 
 
 async def _settled(ref: Any, limit_s: float) -> None:
     """Waits for the end of a call, whatever it is."""
-    await asyncio.wait([asyncio.wrap_future(ref.future())], timeout=limit_s)
+    done, _ = await asyncio.wait([asyncio.wrap_future(ref.future())], timeout=limit_s)
+    for call in done:
+        if not call.cancelled():
+            call.exception()  # or asyncio complains that nobody has looked at it
 
 
 def _require_listener(address: str) -> None:
