@@ -1,5 +1,6 @@
 """`bounce` of a whole library: several servers at once, and songs in stores that are not on this machine."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -89,10 +90,14 @@ def test_interrupted_library_leaves_no_server(home: Home, tmp_path: Path, number
     process = home.start("bounce", *songs, "-o", tmp_path / "out", "--workers", 2)
     wait_until(lambda: len(servers()) == 2)
     mine = servers()
-    wait_until(lambda: any(list(Path(one.environ()["STEMLINE_HOME"]).glob("state/jobs/*")) for one in mine))
+    homes = [Path(one.environ()["STEMLINE_HOME"]) for one in mine]
+    wait_until(lambda: any(list(home.glob("state/jobs/*")) for home in homes))
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     wait_until(lambda: not any(one.is_running() for one in mine))
+    for left in homes if number == signal.SIGKILL else ():  # as a later worker does when they are old enough
+        shutil.rmtree(left)
+    assert not any(home.exists() for home in homes)
     if number == signal.SIGINT:
         assert process.returncode == Exit.CANCELLED
         assert "cancelled" in errors
@@ -140,6 +145,14 @@ def test_what_cannot_be_reached_has_its_own_words(home: Home, tmp_path: Path, ki
     result = home.run("bounce", *given, "-o", tmp_path / "out")
     assert result.returncode == code, result.stderr
     assert words in result.stderr
+
+
+def test_without_ray_the_package_is_named(home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ray.py").write_text("raise ImportError\n")
+    monkeypatch.chdir(tmp_path)  # where `python -m` looks first
+    result = home.run("bounce", song(tmp_path / "a.wav"), "-o", tmp_path / "out", "--ray", "auto")
+    assert result.returncode == Exit.PACKAGE_MISSING
+    assert "pip install 'stemline[cluster]'" in result.stderr
 
 
 def test_gpus_that_are_not_there_are_told(home: Home, tmp_path: Path) -> None:
