@@ -9,8 +9,10 @@ import psutil
 import pytest
 from cli_tools import OUTPUTS, Home, noise, require_whole, song, wait_until
 
+from pyserver.audio.files import AudioFileMissing
 from pyserver.cli import main
 from pyserver.cli.exits import Exit
+from pyserver.cli.places import RemotePath
 from pyserver.cli.workers import cpu_devices
 
 
@@ -159,3 +161,8 @@ def test_gpus_that_are_not_there_are_told(home: Home, tmp_path: Path) -> None:
     result = home.run("bounce", song(tmp_path / "a.wav"), "-o", tmp_path / "out", "--gpus", "7,8")
     assert result.returncode == Exit.GPU_NOT_AVAILABLE
     assert not (tmp_path / "out").exists()
+
+
+def test_song_that_vanished_is_told_by_its_own_name(tmp_path: Path) -> None:
+    with pytest.raises(AudioFileMissing, match="memory://gone/a.wav does not exist"):
+        RemotePath("memory://gone/a.wav").fetch(tmp_path / "a.wav")

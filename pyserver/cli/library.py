@@ -135,9 +135,9 @@ class Library:
         async with contextlib.AsyncExitStack() as duty:
             try:
                 worker = await duty.enter_async_context(self._crew.worker(post))
-            except StemUnknown:
-                raise  # nobody will know it
             except StemlineError as error:
+                if error.reason == StemUnknown.reason:
+                    raise  # nobody will know it
                 raise _Stopped(error) from error
             self._on_duty.add(post)
             await self._prepare(worker.skill)
