@@ -164,5 +164,5 @@ def test_gpus_that_are_not_there_are_told(home: Home, tmp_path: Path) -> None:
 
 
 def test_song_that_vanished_is_told_by_its_own_name(tmp_path: Path) -> None:
-    with pytest.raises(AudioFileMissing, match="memory://gone/a.wav does not exist"):
+    with pytest.raises(AudioFileMissing, match=r"memory://gone/a\.wav does not exist"):
         RemotePath("memory://gone/a.wav").fetch(tmp_path / "a.wav")

@@ -96,8 +96,10 @@ def ray_crew(address: str, settings: Settings, *, cpu: bool, limit: int | None) 
         try:
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except Exception as error:  # ConnectionError, RuntimeError, its own: whatever it is, there is no cluster for us
-            why = f"{error} ({error.__cause__ or error.__context__ or 'it says no more'})"
-            raise ClusterUnreachable(f"cannot join the Ray cluster at {address}: {why}", address=address) from error
+            why = str(error.__cause__ or error.__context__ or error).strip().splitlines()[-1:]  # the others: its stack
+            raise ClusterUnreachable(
+                f"cannot join the Ray cluster at {address}: {''.join(why) or error}", address=address
+            ) from error
         try:
             yield RayCrew(ray, settings, cpu=cpu, limit=limit)
         finally:
