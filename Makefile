@@ -52,7 +52,12 @@ lint: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 
-bench: setup
+# Without what they depend on: see benchmarks/peers.py.
+build/peers/.ready: $(VENV)/.ready
+	$(PIP) install -q --no-deps --upgrade --target build/peers demucs==4.0.1 openunmix==1.3.0 einops==0.8.2 julius==0.2.8
+	@touch $@
+
+bench: setup build/peers/.ready
 	$(PY) -m benchmarks
 
 clean:

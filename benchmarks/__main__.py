@@ -14,6 +14,7 @@ from pathlib import Path
 
 import soundfile
 
+from benchmarks.peers import ht_demucs
 from benchmarks.table import Row, show
 from pyserver.engine.messages import Audio
 from pyserver.models.catalogue import DEFAULT_MODEL
@@ -43,6 +44,19 @@ def separation(song_CN: Audio) -> dict[int, float]:
     return found
 
 
+def against_ht_demucs(song_CN: Audio, times: dict[int, float]) -> list[Row]:
+    peer = ht_demucs()
+    if peer is None:
+        print("HT-Demucs is not in build/peers: `make bench` installs it", file=sys.stderr)
+        return []
+    theirs = seconds(partial(peer, song_CN), runs=1)
+    name = "HT-Demucs, random weights, no overlap"
+    return [
+        Row(f"{DEFAULT_MODEL}, separator alone", name, times[0] / theirs, 0.25),
+        Row(f"{DEFAULT_MODEL}, one refiner step", name, times[1] / theirs, 0.5),
+    ]
+
+
 def bounce(folder: Path) -> float:
     """Seconds of a whole command: start a server, upload, separate, download, write, stop."""
     command = [sys.executable, "-m", "pyserver", "bounce", str(SONG), "-o", str(folder), "--overwrite", "--cpu"]
@@ -57,9 +71,10 @@ def main() -> None:
     times = separation(song_CN)
     rows = [
         Row(f"{DEFAULT_MODEL}, all stems, separator alone", "the song's duration", times[0] / duration_s),
-        Row(f"{DEFAULT_MODEL}, all stems, one refiner step", "the song's duration", times[1] / duration_s, 0.5),
+        Row(f"{DEFAULT_MODEL}, all stems, one refiner step", "the song's duration", times[1] / duration_s, 0.15),
         Row("one refiner step", "the separator alone", times[1] / times[0] - 1),
     ]
+    rows += against_ht_demucs(song_CN, times)
     with tempfile.TemporaryDirectory() as folder:
         whole = bounce(Path(folder))
     rows.append(
