@@ -60,27 +60,27 @@ def joint() -> TrainConfig:
 
 
 def diffusion() -> TrainConfig:
-    """Best on songs that the separator was not trained with: on its own it errs less than it will be found to."""
+    """Starts from the joint run's refiner, which only has to learn what noise is."""
     return TrainConfig(
         stage="diffusion",
-        steps=2000,
+        steps=150,
         batch_size=3,
         crop=MOSTLY_WHOLE_SONGS,
         augment=MILD,
-        optimiser=OptimiserConfig(name="muon", learning_rate=0.02, decay_steps=1600, ema_decay=0.995),
-        validate_every=2000,
+        optimiser=OptimiserConfig(name="muon", learning_rate=0.004, decay_steps=150, ema_decay=0.99),
+        validate_every=1000,
     )
 
 
 def consistency() -> TrainConfig:
     return TrainConfig(
         stage="consistency",
-        steps=80,
+        steps=50,
         batch_size=3,
         crop=MOSTLY_WHOLE_SONGS,
         augment=MILD,
         optimiser=OptimiserConfig(
-            name="radam", learning_rate=1e-4, weight_decay=0.0, warmup_steps=1, decay_steps=40, ema_decay=0.97
+            name="radam", learning_rate=1e-4, weight_decay=0.0, warmup_steps=1, decay_steps=25, ema_decay=0.97
         ),
     )
 
