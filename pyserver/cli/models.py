@@ -60,16 +60,31 @@ class Info:
     """Print the model card as it is."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportOnnx:
+    """Write a model's core networks for ONNX Runtime, compare them with PyTorch, and time both on this machine: the
+    faster one is what the server then takes. An export that is there and fits is only timed."""
+
+    name: tyro.conf.Positional[str]
+    output: Annotated[Path | None, tyro.conf.arg(aliases=["-o"])] = None
+    """Write there instead and time nothing; the server looks in the model's own folder only."""
+    cpu: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Time on the CPU, also where there is a GPU."""
+    replace: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Export again, also if what is there fits."""
+
+
 ModelsArgs = (
     Annotated[List, tyro.conf.subcommand(name="list")]
     | Annotated[Pull, tyro.conf.subcommand(name="pull")]
     | Annotated[Import, tyro.conf.subcommand(name="import")]
     | Annotated[Info, tyro.conf.subcommand(name="info")]
+    | Annotated[ExportOnnx, tyro.conf.subcommand(name="export-onnx")]
 )
 
 
 def models(args: ModelsArgs) -> int:
-    """List, pull, import and describe models."""
+    """List, pull, import, describe and export models."""
     match args:
         case List():
             _list()
@@ -79,6 +94,10 @@ def models(args: ModelsArgs) -> int:
             _import(args)
         case Info():
             _info(args)
+        case ExportOnnx():
+            from pyserver.cli.export_onnx import export_onnx  # needs torch
+
+            export_onnx(args.name, args.output, cpu=args.cpu, replace=args.replace)
     return Exit.OK
 
 

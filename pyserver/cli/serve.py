@@ -16,6 +16,7 @@ import pyserver
 from pyserver import paths
 from pyserver.allocator import share_one_heap
 from pyserver.cli.exits import Exit
+from pyserver.engine.messages import BackendChoice
 from pyserver.errors import StemlineError
 from pyserver.models.catalogue import DEFAULT_MODEL
 from pyserver.service import address, instance, logs
@@ -36,6 +37,8 @@ class ServeArgs:
     """Use no GPU."""
     threads: int = 0
     """CPU threads of the engine; 0: one for each physical core."""
+    backend: Literal["auto", "torch", "onnx", "tensorrt"] = "auto"
+    """What computes the networks. auto: ONNX Runtime where `models export-onnx` found it to be faster, else PyTorch."""
     listen: str | None = None
     """unix:/path or host:port; default: a unix socket of this user. Beyond this machine TLS is required."""
     tls_cert: Path | None = None
@@ -86,6 +89,7 @@ def serve(args: ServeArgs) -> int:
             token_file=(args.token_file or paths.token_path()).absolute(),
             device=device,
             threads=args.threads,
+            backend=BackendChoice(args.backend),
             model=args.model,
             metrics_port=args.metrics_port,
             max_live_sessions=args.max_live_sessions,

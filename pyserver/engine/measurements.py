@@ -9,7 +9,9 @@ import logging
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -36,7 +38,14 @@ class Measurements:
         entry = self._read().get(self._key(card))
         if entry is None or not 0 <= time.time() - entry["measured_at"] < _KEPT_S:
             return None
-        return LoadedModel(name=card.name, weights_sha256=card.weights_sha256, **{key: entry[key] for key in _COSTS})
+        return LoadedModel(
+            name=card.name,
+            weights_sha256=card.weights_sha256,
+            realtime_factor=entry["realtime_factor"],
+            bounce_window_s=entry["bounce_window_s"],
+            live_base_s=entry["live_base_s"],
+            live_step_s=entry["live_step_s"],
+        )
 
     def keep(self, card: ModelCard, model: LoadedModel) -> None:
         """Where that cannot be done the model is timed again next time: a reason to say so, not to fail."""
@@ -45,16 +54,10 @@ class Measurements:
         entry = {"measured_at": time.time()} | {key: getattr(model, key) for key in _COSTS}
         entries = self._read() | {self._key(card): entry}
         newest = sorted(entries.items(), key=lambda item: item[1]["measured_at"])[-_MOST_KEPT:]
-        partial = None
         try:
-            handle, partial = tempfile.mkstemp(prefix=f"{self._path.name}.", dir=self._path.parent)
-            with os.fdopen(handle, "w") as file:
-                json.dump(dict(newest), file, indent=1)
-            Path(partial).replace(self._path)
+            replace_json(self._path, dict(newest))
         except OSError as error:
             log.warning("cannot keep what model %s costs here: %s", card.name, error)
-            if partial:
-                Path(partial).unlink(missing_ok=True)
 
     def _key(self, card: ModelCard) -> str:
         return hashlib.sha256(json.dumps([self._machine, card.to_json()]).encode()).hexdigest()
@@ -62,9 +65,32 @@ class Measurements:
     def _read(self) -> dict[str, dict[str, float]]:
         """What is there and whole; a file that someone else has written counts as none."""
         try:
-            entries = json.loads(self._path.read_text()) if self._path else {}
             return {
-                key: {name: float(entry[name]) for name in ("measured_at", *_COSTS)} for key, entry in entries.items()
+                key: {name: float(entry[name]) for name in ("measured_at", *_COSTS)}
+                for key, entry in read_json(self._path).items()
             }
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError):
             return {}
+
+
+def read_json(path: Path | None) -> dict[str, Any]:
+    """What is there and whole; a file that someone else has written counts as none."""
+    try:
+        entries = json.loads(path.read_text()) if path else {}
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def replace_json(path: Path, entries: Mapping[str, Any]) -> None:
+    """Written beside and renamed. Raises OSError."""
+    partial = None
+    try:
+        handle, partial = tempfile.mkstemp(prefix=f"{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "w") as file:
+            json.dump(entries, file, indent=1)
+        Path(partial).replace(path)
+    except OSError:
+        if partial:
+            Path(partial).unlink(missing_ok=True)
+        raise

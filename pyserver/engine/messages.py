@@ -4,11 +4,21 @@ Axes: C channels, N samples, S stems.
 """
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 import numpy.typing as npt
 
 Audio = npt.NDArray[np.float32]
+
+
+class BackendChoice(StrEnum):
+    """What computes a model's networks. `AUTO`: what was found to be faster (pyserver.engine.backend_choice)."""
+
+    AUTO = "auto"
+    TORCH = "torch"
+    ONNX = "onnx"
+    TENSORRT = "tensorrt"  # never chosen by itself: its engines are built by timing, two builds may differ in bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +47,14 @@ class WindowRequest:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """`stems_SCN` covers the request's `keep`, in the order of the model card's stems, at the request's rate."""
+    """`stems_SCN` covers the request's `keep`, in the order of the model card's stems, at the request's rate.
+
+    The same request gives the same bits wherever `computed_by` is the same.
+    """
 
     stems_SCN: Audio
     compute_s: float
+    computed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +106,7 @@ class DeviceInfo:
 
     index: int
     name: str
-    backend: str  # "torch-cpu", "torch-cuda"
+    backend: str  # that of the model loaded at the start: "torch-cpu", "torch-cuda", "onnxruntime-cpu", ...
     total_bytes: int
     free_bytes: int
     threads: int
@@ -114,6 +128,7 @@ class LoadedModel:
     bounce_window_s: float  # compute seconds of one bounce window at the default quality
     live_base_s: float
     live_step_s: float
+    backend: str = ""  # as in DeviceInfo; models of one engine may differ in it
 
     @property
     def measured(self) -> bool:

@@ -14,7 +14,15 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 from pyserver.engine.errors import EngineClosed, EngineCrashed
-from pyserver.engine.messages import DeviceInfo, LoadedModel, WalkRequest, WalkResult, WindowRequest, WindowResult
+from pyserver.engine.messages import (
+    BackendChoice,
+    DeviceInfo,
+    LoadedModel,
+    WalkRequest,
+    WalkResult,
+    WindowRequest,
+    WindowResult,
+)
 from pyserver.engine.wire import (
     Call,
     Failure,
@@ -41,12 +49,13 @@ _CLOSE_TIMEOUT_S = 5.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineConfig:
     """`device` is "cpu", "cuda:N" or "auto" (a GPU if there is one); `threads` 0 means one for each physical core;
-    `measurements` is the file that keeps what models cost here."""
+    `measurements` is the file that keeps what models cost here; what was chosen for them is kept beside it."""
 
     device: str = "auto"
     threads: int = 0
     warm_model: str | None = None
     measurements: Path | None = None
+    backend: BackendChoice = BackendChoice.AUTO
 
 
 @dataclass(slots=True)
@@ -130,7 +139,7 @@ class EngineProcess:
         needs_measuring = measure and not (known and known.measured)
         result = await self._call(LoadCall(model, needs_measuring))
         assert isinstance(result, LoadedModel)
-        if known and known.measured and known.weights_sha256 == result.weights_sha256 and not result.measured:
+        if known and known.measured and _same(known, result) and not result.measured:
             result = known  # a restarted engine has forgotten what its predecessor measured
         elif measure and not result.measured:
             result = await self._measure_changed(model)
@@ -181,8 +190,7 @@ class EngineProcess:
         # Spawned, never forked: gRPC's threads would not survive in a forked child.
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe(duplex=True)
-        config = self._config
-        arguments = (theirs, config.device, config.threads, config.warm_model, config.measurements)
+        arguments = (theirs, self._config)
         process = context.Process(target=_child_main, args=arguments, name="stemline-engine", daemon=True)
         process.start()
         theirs.close()
@@ -283,10 +291,15 @@ class EngineProcess:
                 pending.answer.set_exception(error)
 
 
-def _child_main(pipe: Connection, device: str, threads: int, warm_model: str | None, measurements: Path | None) -> None:
+def _same(known: LoadedModel, now: LoadedModel) -> bool:
+    """The weights and what computes them."""
+    return (known.weights_sha256, known.backend) == (now.weights_sha256, now.backend)
+
+
+def _child_main(pipe: Connection, config: EngineConfig) -> None:
     from pyserver.engine import worker
 
-    worker.main(pipe, device, threads, warm_model, measurements)
+    worker.main(pipe, config)
 
 
 def _write(child: _Child) -> None:

@@ -1,5 +1,6 @@
-"""The PyTorch back end, on a CPU or one CUDA device. The only module of the engine that imports torch at its top."""
+"""The back end, on a CPU or one CUDA device: PyTorch, with ONNX Runtime in the place of core networks where chosen."""
 
+import logging
 import math
 import os
 import statistics
@@ -18,11 +19,14 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from pyserver.engine import onnx_runtime
 from pyserver.engine.backend import DeviceLost
+from pyserver.engine.backend_choice import CHOICES_FILE, Choices, chosen_export
 from pyserver.engine.errors import EngineOutOfMemory, GpuNotAvailable, ModelNotLoadable, ModelOutputNotFinite
 from pyserver.engine.measurements import Measurements
 from pyserver.engine.messages import (
     Audio,
+    BackendChoice,
     DeviceInfo,
     LoadedModel,
     OtherDevice,
@@ -32,10 +36,14 @@ from pyserver.engine.messages import (
     WindowRequest,
     WindowResult,
 )
+from pyserver.engine.onnx_runtime import Place
 from pyserver.engine.pipeline import Pipeline
+from pyserver.errors import StemlineError
 from pyserver.models import catalogue, registry
 from pyserver.models.card import ModelCard
 from pyserver.models.interface import AnyModel
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
@@ -47,6 +55,7 @@ _PROBED_STEPS = 2  # of a prior, whose steps are many and cost the same
 class _Loaded:
     pipeline: Pipeline
     info: LoadedModel
+    computed_by: str  # as in WindowResult
     card_path: Path
     card_changed_ns: int
 
@@ -59,9 +68,15 @@ class _Loaded:
 class TorchBackend:
     """Models of the catalogue on one device, loaded when first asked for and kept until they are unloaded."""
 
-    def __init__(self, device: str, threads: int, measurements: Path | None = None) -> None:
-        """Raises GpuNotAvailable. `threads` 0: one for each physical core this process may use. `measurements` is where
-        to keep what models cost."""
+    def __init__(
+        self,
+        device: str,
+        threads: int,
+        measurements: Path | None = None,
+        choice: BackendChoice = BackendChoice.AUTO,
+    ) -> None:
+        """`threads` 0: one for each physical core this process may use. `measurements` is where to keep what models
+        cost. Raises GpuNotAvailable, and for a choice that cannot be had OnnxRuntimeMissing or ProviderNotActive."""
         self._torch_device = pick_device(device)
         self._threads = threads or usable_cores()
         torch.set_num_threads(self._threads)
@@ -69,7 +84,12 @@ class TorchBackend:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True, warn_only=True)
             torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        self._measurements = Measurements(measurements, self.device)
+        provider = onnx_runtime.provider_for(self._torch_device, tensorrt=choice is BackendChoice.TENSORRT)
+        self._choice, self._place = choice, Place(provider, self._torch_device, self._threads)
+        if choice in (BackendChoice.ONNX, BackendChoice.TENSORRT):
+            onnx_runtime.proven(self._place)
+        self._first_backend = ""
+        self._measurements = measurements
         self._models: dict[str, _Loaded] = {}
         self._lock = threading.Lock()  # loading only; windows of two lanes run at the same time
 
@@ -78,15 +98,13 @@ class TorchBackend:
         device = self._torch_device
         if device.type == "cuda":
             free, total = torch.cuda.mem_get_info(device)
-            name, index = torch.cuda.get_device_name(device), device.index or 0
         else:
             memory = psutil.virtual_memory()
             free, total = memory.available, memory.total
-            name, index = cpu_name(), 0
         return DeviceInfo(
-            index=index,
-            name=name,
-            backend=f"torch-{device.type}",
+            index=device.index or 0,
+            name=device_name(device),
+            backend=self._first_backend or f"torch-{device.type}",
             total_bytes=total,
             free_bytes=free,
             threads=self._threads,
@@ -95,22 +113,26 @@ class TorchBackend:
         )
 
     def load(self, model: str, *, measure: bool) -> LoadedModel:
-        """Raises what the catalogue raises, UnknownArchitecture, ModelNotLoadable, EngineOutOfMemory."""
+        """Raises what the catalogue raises, UnknownArchitecture, ModelNotLoadable, EngineOutOfMemory, and where ONNX
+        Runtime is insisted on NoCores, ExportMissing, ExportStale."""
         with self._lock, _translated_errors(f"loading model {model}"):
             known = self._models.get(model)
             if known is None or not known.is_current:
                 known = self._read(catalogue.find(model))
             if measure and not known.info.measured and "separate" in known.pipeline.card.abilities:
-                known = replace(known, info=self._measured(known.pipeline))
+                known = replace(known, info=self._measured(known))
             self._models[model] = known
+            self._first_backend = self._first_backend or known.info.backend
             return known.info
 
-    def _measured(self, pipeline: Pipeline) -> LoadedModel:
-        known = self._measurements.find(pipeline.card)
+    def _measured(self, loaded: _Loaded) -> LoadedModel:
+        card, backend = loaded.pipeline.card, loaded.info.backend
+        measurements = Measurements(self._measurements, replace(self.device, backend=backend))
+        known = measurements.find(card)
         if known is None:
-            known = measured(pipeline, pipeline.card)
-            self._measurements.keep(pipeline.card, known)
-        return known
+            known = measured(loaded.pipeline, card)
+            measurements.keep(card, known)
+        return replace(known, backend=backend)
 
     def _read(self, installed: catalogue.InstalledModel) -> _Loaded:
         """Verified, loaded and warm."""
@@ -118,12 +140,31 @@ class TorchBackend:
         changed_ns = _changed_ns(card_path)
         catalogue.verify(installed)
         card = installed.card
-        pipeline = Pipeline(_read_network(installed), card, self._torch_device)
+        network = read_network(installed)
+        backend, computed_by = self._put_cores(network, installed)
+        pipeline = Pipeline(network, card, self._torch_device)
         if "separate" in card.abilities:
-            pipeline.run(_probe(card, card.live_window_samples, min(_default_steps(card), _PROBED_STEPS)))
+            pipeline.run(probe(card, card.live_window_samples, min(_default_steps(card), _PROBED_STEPS)))
         else:
             pipeline.walk(_first_step(card))
-        return _Loaded(pipeline, _unmeasured(card), card_path, changed_ns)
+        return _Loaded(pipeline, replace(_unmeasured(card), backend=backend), computed_by, card_path, changed_ns)
+
+    def _put_cores(self, network: AnyModel, installed: catalogue.InstalledModel) -> tuple[str, str]:
+        """ONNX Runtime's where it was chosen. Returns the back end's name, and that with the export's."""
+        with_torch = f"torch-{self._torch_device.type}"
+        path = self._measurements.with_name(CHOICES_FILE) if self._measurements else None
+        found = chosen_export(installed, self._choice, self._place, Choices(path, device_name(self._torch_device)))
+        if found is None:
+            return with_torch, with_torch
+        card = installed.card
+        try:
+            onnx_runtime.put_cores(network, card.architecture, card.name, found, self._place)
+        except StemlineError as error:
+            if self._choice is not BackendChoice.AUTO:
+                raise
+            log.warning("PyTorch computes %s: %s", card.name, error)
+            return with_torch, with_torch
+        return self._place.provider, f"{self._place.provider}/{found.export.token}"
 
     def unload(self, model: str) -> None:
         with self._lock:
@@ -137,14 +178,15 @@ class TorchBackend:
 
     def walk(self, request: WalkRequest) -> WalkResult:
         """As `separate`, of one segment of a walk. Raises ModelCannot."""
-        pipeline = self._pipeline(request.model)
+        pipeline = self._loaded(request.model).pipeline
         where = f"steps {request.first} to {request.stop} at sample {request.position} with model {request.model}"
         return self._finite(lambda: pipeline.walk(request), lambda result: result.x_SP, request, where)
 
     def _separate(self, request: WindowRequest) -> WindowResult:
-        pipeline = self._pipeline(request.model)
+        loaded = self._loaded(request.model)
         where = f"window at sample {request.position} with model {request.model}"
-        return self._finite(lambda: pipeline.run(request), lambda result: result.stems_SCN, request, where)
+        result = self._finite(lambda: loaded.pipeline.run(request), lambda found: found.stems_SCN, request, where)
+        return replace(result, computed_by=loaded.computed_by)
 
     def _finite(
         self, compute: Callable[[], R], audio: Callable[[R], Audio], request: WindowRequest | WalkRequest, where: str
@@ -162,10 +204,10 @@ class TorchBackend:
             )
         return result
 
-    def _pipeline(self, model: str) -> Pipeline:
+    def _loaded(self, model: str) -> _Loaded:
         while (known := self._models.get(model)) is None or not known.is_current:
             self.load(model, measure=False)
-        return known.pipeline
+        return known
 
 
 def other_devices(used: torch.device) -> tuple[OtherDevice, ...]:
@@ -220,6 +262,10 @@ def _cgroup_cores() -> int:
     return 1 << 16
 
 
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
+
+
 def cpu_name() -> str:
     """As people call it, where the system says so."""
     with suppress(OSError):
@@ -229,7 +275,7 @@ def cpu_name() -> str:
     return "CPU"
 
 
-def _read_network(installed: catalogue.InstalledModel) -> AnyModel:
+def read_network(installed: catalogue.InstalledModel) -> AnyModel:
     """Strictly: every tensor is used and none is missing."""
     network = registry.build(installed.card.architecture, installed.card.config)
     try:
@@ -274,11 +320,11 @@ def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
     probed = min(steps, _PROBED_STEPS) if card.prior else steps
 
     def seconds(length: int, refiner_steps: int, runs: int) -> float:
-        probe = _probe(card, length, refiner_steps)
+        window = probe(card, length, refiner_steps)
         times = []
         for _ in range(runs):
             began = time.perf_counter()
-            pipeline.run(probe)
+            pipeline.run(window)
             times.append(time.perf_counter() - began)
         return statistics.median(times)
 
@@ -315,7 +361,7 @@ def _first_step(card: ModelCard) -> WalkRequest:
     )
 
 
-def _probe(card: ModelCard, length: int, refiner_steps: int) -> WindowRequest:
+def probe(card: ModelCard, length: int, refiner_steps: int) -> WindowRequest:
     """A window of noise: silence might be cheaper than music, denormal numbers dearer."""
     noise = np.random.default_rng(0).standard_normal((card.channels, length), dtype=np.float32) * np.float32(0.1)
     settings = SeparationSettings(refiner_steps=refiner_steps, noise_seed=0)
@@ -332,9 +378,9 @@ class _translated_errors:  # noqa: N801 - a context manager, used like a functio
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error):
+        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
             raise EngineOutOfMemory(
                 f"not enough memory for {self._doing}; close other programs or choose a smaller model"
             ) from error
-        if isinstance(error, torch.AcceleratorError):
+        if isinstance(error, torch.AcceleratorError) or "CUDA failure" in str(error):  # ONNX Runtime's words
             raise DeviceLost(str(error)) from error

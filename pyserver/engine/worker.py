@@ -15,11 +15,11 @@ import traceback
 import uuid
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 
 from pyserver.engine.backend import Backend, DeviceLost
 from pyserver.engine.errors import EngineFailed
 from pyserver.engine.messages import LoadedModel, WalkResult, WindowResult
+from pyserver.engine.process import EngineConfig
 from pyserver.engine.wire import (
     Failure,
     FromEngine,
@@ -41,15 +41,15 @@ _BOUNCE_PRIORITY = 10  # a tenth of the time that live has when both want to com
 _LIVE_PRIORITY = -10
 
 
-def main(pipe: Connection, device: str, threads: int, warm_model: str | None, measurements: Path | None) -> None:
+def main(pipe: Connection, config: EngineConfig) -> None:
     """What `EngineProcess` spawns. Ends when it is told to, when the pipe closes, and when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
     threading.Thread(target=_die_with_parent, name="parent watch", daemon=True).start()
     outbox = _Outbox(pipe)
     logging.basicConfig(handlers=[_LogToParent(outbox)], level=logging.INFO)
     try:
-        backend = make_backend(device, threads, measurements)
-        warmed = _warm(backend, warm_model)
+        backend = make_backend(config)
+        warmed = _warm(backend, config.warm_model)
     except Exception as error:
         outbox.send(describe(error))
         return
@@ -57,11 +57,11 @@ def main(pipe: Connection, device: str, threads: int, warm_model: str | None, me
     _serve(pipe, outbox, backend)
 
 
-def make_backend(device: str, threads: int, measurements: Path | None = None) -> Backend:
-    """The back end for a device such as "cpu", "cuda:0" or "auto". Raises GpuNotAvailable."""
+def make_backend(config: EngineConfig) -> Backend:
+    """Raises GpuNotAvailable, and where ONNX Runtime is insisted on OnnxRuntimeMissing or ProviderNotActive."""
     from pyserver.engine.torch_backend import TorchBackend
 
-    return TorchBackend(device, threads, measurements)
+    return TorchBackend(config.device, config.threads, config.measurements, config.backend)
 
 
 def _warm(backend: Backend, model: str | None) -> LoadedModel | None:

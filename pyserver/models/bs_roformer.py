@@ -208,21 +208,26 @@ class BSRoformerRefiner(_Trunk):
         channels = spectrum_BCFTV.shape[1]
         planes = spectrum_BCFTV.permute(0, 1, 4, 2, 3).flatten(1, 2)
         adapted: Tensor = self.stft_feature_adapter(planes)
-        return adapted.reshape(len(adapted), channels, 2, *adapted.shape[2:]).permute(0, 1, 3, 4, 2)
+        return adapted.reshape(adapted.shape[0], channels, 2, *adapted.shape[2:]).permute(0, 1, 3, 4, 2)
 
-    def core(self, spectrum_BCFTV: Tensor, mapping_BM: Tensor, stem: int, features: Sequence[Tensor] | None) -> Tensor:
-        """Mask (B, T, F·C·V) of stem number `stem`."""
+    def tokens(self, spectrum_BCFTV: Tensor, mapping_BM: Tensor, features: Sequence[Tensor] | None) -> Tensor:
+        """What the mask heads take, (B, T, K, D); `features` from the band split on."""
         x_BTKD = self.band_split(pack_spectrum(spectrum_BCFTV))
         if features is not None:
-            x_BTKD = x_BTKD + self.band_split_feature_adapter(features[1])
+            x_BTKD = x_BTKD + self.band_split_feature_adapter(features[0])
         for i, (over_time, over_bands) in enumerate(pairs(self.layers)):
             x_BKTD = _along(over_time, x_BTKD.transpose(1, 2), mapping_BM)
             if features is not None:
-                x_BKTD = x_BKTD + self.transformer_feature_adapters[2 * i](features[2 + 2 * i])
+                x_BKTD = x_BKTD + self.transformer_feature_adapters[2 * i](features[1 + 2 * i])
             x_BTKD = _along(over_bands, x_BKTD.transpose(1, 2), mapping_BM)
             if features is not None:
-                x_BTKD = x_BTKD + self.transformer_feature_adapters[2 * i + 1](features[3 + 2 * i])
-        return self.mask_estimators[stem](self.final_norm(x_BTKD))  # type: ignore[no-any-return]
+                x_BTKD = x_BTKD + self.transformer_feature_adapters[2 * i + 1](features[2 + 2 * i])
+        return self.final_norm(x_BTKD)  # type: ignore[no-any-return]
+
+    def core(self, spectrum_BCFTV: Tensor, mapping_BM: Tensor, stem: int, features: Sequence[Tensor] | None) -> Tensor:
+        """Mask (B, T, F·C·V) of stem number `stem`."""
+        after_spectrum = None if features is None else features[1:]
+        return self.mask_estimators[stem](self.tokens(spectrum_BCFTV, mapping_BM, after_spectrum))  # type: ignore[no-any-return]
 
     def forward(self, x_BCL: Tensor, c_noise_B: Tensor, stem: int, features: Sequence[Tensor] | None) -> Tensor:
         """F for one stem, (B, C, L); `features` from the separator's pass over the same mixtures."""

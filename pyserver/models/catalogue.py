@@ -18,7 +18,7 @@ from pyserver.models.card import ModelCard
 
 DEFAULT_MODEL = "stemline-small"
 CARD_FILE = "card.json"
-_PACKAGED = Path(__file__).resolve().parent.parent / "checkpoints"
+PACKAGED = Path(__file__).resolve().parent.parent / "checkpoints"
 _READ_BYTES = 1 << 20
 
 
@@ -113,7 +113,7 @@ def user_models_dir() -> Path:
 def search_path() -> tuple[Path, ...]:
     """The directories in which models are looked for, in order of precedence."""
     extra = os.environ.get("STEMLINE_MODELS", "")
-    return (*(Path(item) for item in extra.split(os.pathsep) if item), user_models_dir(), _PACKAGED)
+    return (*(Path(item) for item in extra.split(os.pathsep) if item), user_models_dir(), PACKAGED)
 
 
 def list_models() -> list[CatalogueEntry]:

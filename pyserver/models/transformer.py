@@ -55,10 +55,10 @@ class ScaleShift(nn.Module):
         self.to_scale_shift = nn.Sequential(nn.GELU(), nn.Linear(mapping, dim * 2))
 
     def forward(self, x: Tensor, mapping_BM: Tensor) -> Tensor:
-        rows = x.shape[0] // mapping_BM.shape[0]
-        both: Tensor = self.to_scale_shift(mapping_BM).repeat_interleave(rows, dim=0)[:, None]
+        both: Tensor = self.to_scale_shift(mapping_BM)[:, None, None]
         scale, shift = both.chunk(2, dim=-1)
-        return x * (1 + scale) + shift
+        rows = x.reshape(mapping_BM.shape[0], -1, *x.shape[1:])
+        return (rows * (1 + scale) + shift).reshape(x.shape)
 
 
 class TransformerSettings(Protocol):

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from pyserver.engine.errors import EngineClosed, EngineFailed
-from pyserver.engine.messages import Audio, SeparationSettings, WalkRequest, WalkResult, WindowRequest, WindowResult
+from pyserver.engine.messages import SeparationSettings, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.errors import DiskFull, StemlineError
 from pyserver.models.card import ModelCard
 from pyserver.separation.generation import Generation
@@ -31,6 +31,7 @@ from pyserver.separation.windows import Window, WindowShape, plan
 log = logging.getLogger(__name__)
 
 _PREFETCH = 2  # windows asked for at a time: the engine never waits for the disk
+_NOTHING_DONE = {"done_samples": 0, "elapsed_s": 0.0}
 
 
 class BounceRunner:
@@ -151,8 +152,11 @@ class BounceRunner:
             job = await self._update(job_id, state=JobState.RUNNING)
             card = await asyncio.to_thread(self._find_card, job.spec.model)
             job = await self._same_weights(job, card)
-            work = self._separate if job.spec.kind is JobKind.SEPARATE else self._generate
-            outputs = await work(await self._moved(job), card)
+            job = await self._moved(job)
+            if job.spec.kind is JobKind.SEPARATE:
+                outputs = await self._separate_alike(job, card)
+            else:
+                outputs = await self._generate(job, card)
             done = {"state": JobState.SUCCEEDED, "outputs": outputs, "done_samples": job.spec.num_samples}
             await self._moved(await self._update(job_id, **done))
             await asyncio.to_thread(self._store.files(job).forget_work)
@@ -179,7 +183,17 @@ class BounceRunner:
         if job.weights_sha256 == card.weights_sha256:
             return job
         await asyncio.to_thread(self._store.files(job).forget_progress)
-        return await self._update(job.job_id, weights_sha256=card.weights_sha256, done_samples=0, elapsed_s=0.0)
+        return await self._update(job.job_id, weights_sha256=card.weights_sha256, **_NOTHING_DONE)
+
+    async def _separate_alike(self, job: Job, card: ModelCard) -> tuple[StemOutput, ...]:
+        """One song never gets stems of two back ends, which agree but for the last bits: if another one computes now,
+        as after a restart with other options, the job begins again."""
+        try:
+            return await self._separate(job, card)
+        except _OtherBackend as error:
+            log.warning("job %s begins again: %s", job.job_id, error)
+        await asyncio.to_thread(self._store.files(job).forget_progress)
+        return await self._separate_alike(await self._moved(await self._update(job.job_id, **_NOTHING_DONE)), card)
 
     async def _separate(self, job: Job, card: ModelCard) -> tuple[StemOutput, ...]:
         writer = await asyncio.to_thread(_StemWriter, self._store.files(job), job.spec, card)
@@ -195,7 +209,7 @@ class BounceRunner:
                 window, computing = ahead[0]
                 result = await computing
                 ahead.popleft()
-                await to_the_end(asyncio.to_thread(writer.push, window, result.stems_SCN))
+                await to_the_end(asyncio.to_thread(writer.push, window, result))
                 elapsed_s = job.elapsed_s + time.monotonic() - began
                 changes = {"done_samples": writer.done_samples, "elapsed_s": elapsed_s}
                 await self._moved(await self._update(job.job_id, **changes))
@@ -227,6 +241,10 @@ class BounceRunner:
         return await self._scheduler.submit(request, owner=job.job_id)
 
 
+class _OtherBackend(Exception):
+    """A window was not computed by what computed the ones before it."""
+
+
 class _StemWriter:
     """The disk's side of one job: overlap-add, residual, files, hashes, and what is needed to go on after a crash."""
 
@@ -237,13 +255,21 @@ class _StemWriter:
         self.shape = own.at_rate(card.sample_rate_hz, spec.sample_rate_hz)
         saved = files.load_progress(len(self._names))
         self.windows, self.done_samples = (saved.windows, saved.done_samples) if saved else (0, 0)
+        self._computed_by = saved.computed_by if saved else ""
         self._peaks_S = saved.peaks_S if saved else np.zeros(len(self._names), np.float32)
         self._overlap = OverlapAdd(self.shape, spec.num_samples, saved.tail_SCF if saved and saved.windows else None)
         self._digests = [files.hash_stem(name, self.done_samples) for name in self._names]
 
-    def push(self, window: Window, stems_SCN: Audio) -> None:
-        """Write what this window finishes; the last thing written makes it count. May be repeated after a crash."""
-        start, finished_SCN = self._overlap.push(window, stems_SCN[self._rows])
+    def push(self, window: Window, result: WindowResult) -> None:
+        """Write what this window finishes; the last thing written makes it count. May be repeated after a crash.
+
+        Raises _OtherBackend.
+        """
+        before, now = self._computed_by, result.computed_by
+        if before and now and before != now:
+            raise _OtherBackend(f"{before} computed its first windows, {now} would compute the others")
+        self._computed_by = now or before
+        start, finished_SCN = self._overlap.push(window, result.stems_SCN[self._rows])
         stop = start + finished_SCN.shape[-1]
         mixture_CN = self.files.read_input(start, stop)
         residual_CN = (mixture_CN.astype(np.float64) - finished_SCN.sum(axis=0, dtype=np.float64)).astype(np.float32)
@@ -254,7 +280,13 @@ class _StemWriter:
         assert tail_SCF is not None
         self.windows, self.done_samples = window.index + 1, stop
         self.files.save_progress(
-            Progress(windows=self.windows, done_samples=stop, peaks_S=self._peaks_S, tail_SCF=tail_SCF)
+            Progress(
+                windows=self.windows,
+                done_samples=stop,
+                peaks_S=self._peaks_S,
+                tail_SCF=tail_SCF,
+                computed_by=self._computed_by,
+            )
         )
 
     def finish(self) -> tuple[StemOutput, ...]:

@@ -29,12 +29,16 @@ _READ_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """What is finished: stems up to `done_samples` are on disk, and `tail_SCF` is what OverlapAdd goes on with."""
+    """What is finished: stems up to `done_samples` are on disk, and `tail_SCF` is what OverlapAdd goes on with.
+
+    `computed_by` is WindowResult's, "" where it is not known.
+    """
 
     windows: int
     done_samples: int
     peaks_S: npt.NDArray[np.float32]
     tail_SCF: Audio
+    computed_by: str = ""
 
 
 @contextmanager
@@ -164,6 +168,7 @@ class JobFiles:
             done_samples=progress.done_samples,
             peaks_S=progress.peaks_S,
             tail_SCF=progress.tail_SCF,
+            computed_by=progress.computed_by,
             boot=_boot_id(),
         )
         replace_file(self.directory / "progress.npz", content.getvalue())
@@ -181,6 +186,7 @@ class JobFiles:
                     done_samples=int(saved["done_samples"]),
                     peaks_S=saved["peaks_S"].astype(np.float32),
                     tail_SCF=saved["tail_SCF"].astype(np.float32),
+                    computed_by=str(saved["computed_by"]) if "computed_by" in saved else "",
                 )
         except FileNotFoundError:
             return None

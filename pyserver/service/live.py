@@ -93,7 +93,8 @@ class _Call:
     async def run(
         self, session_id: str, opened: live_pb2.LiveOpen, requests: AsyncIterator[live_pb2.LiveRequest]
     ) -> None:
-        device = self._core.engine.device
+        device, loaded = self._core.engine.device, self._core.engine.loaded(self.card.name)
+        backend = (loaded and loaded.backend) or device.backend
         blocks = in_flight_blocks(
             self._plan, opened.block_samples or DEFAULT_BLOCK_SAMPLES, opened.max_in_flight_blocks
         )
@@ -106,7 +107,7 @@ class _Call:
             hop_samples=self._plan.hop_samples,
             max_in_flight_blocks=blocks,
             quality=wire.quality(self._session.settings),
-            device=f"{device.name} ({device.backend})",
+            device=f"{device.name} ({backend})",
             bounce_windows=self._plan.bounce_windows,
         )
         await self.write(live_pb2.LiveResponse(ready=ready))

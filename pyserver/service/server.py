@@ -28,6 +28,7 @@ from stems.v1 import (
 
 import pyserver
 from pyserver import paths
+from pyserver.engine.messages import BackendChoice
 from pyserver.engine.process import EngineConfig, EngineProcess
 from pyserver.errors import StemlineError
 from pyserver.models import catalogue
@@ -106,6 +107,7 @@ class ServerConfig:
     token_file: Path
     device: str  # as EngineConfig takes it
     threads: int
+    backend: BackendChoice
     model: str
     metrics_port: int | None
     max_live_sessions: int
@@ -124,6 +126,7 @@ class Server:
                 threads=config.threads,
                 warm_model=config.model,
                 measurements=config.state_dir / "measurements.json",
+                backend=config.backend,
             ),
             on_restart=self._engine_restarted,
         )
