@@ -18,10 +18,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pyserver.engine.devices import other_devices
 from pyserver.engine.errors import EngineClosed, EngineCrashed, GpuNotAvailable, ModelOutputNotFinite
 from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
 from pyserver.engine.process import EngineConfig, EngineProcess
-from pyserver.engine.torch_backend import other_devices
 from pyserver.models import catalogue
 from pyserver.models.card import ModelCard
 from pyserver.models.catalogue import ChecksumMismatch, ModelNotFound

@@ -20,7 +20,7 @@ from pyserver.engine import onnx_runtime
 from pyserver.engine.backend_choice import CHOICES_FILE, Choices, Timed
 from pyserver.engine.messages import BackendChoice
 from pyserver.engine.onnx_runtime import OnnxRuntimeMissing, Place, Provider, ProviderNotActive
-from pyserver.engine.torch_backend import TorchBackend, cpu_name
+from pyserver.engine.torch_backend import TorchBackend
 from pyserver.models import catalogue, registry
 from pyserver.models.cores import NoCores
 from pyserver.models.onnx_export import export_cores
@@ -79,7 +79,7 @@ def test_the_same_request_gives_the_same_bits_whatever_was_computed_before(expor
 def test_what_was_timed_decides_and_is_remembered(exported: Path, tmp_path: Path) -> None:
     measurements = tmp_path / "measurements.json"
     assert backend(BackendChoice.AUTO, measurements).load(BAND_SPLIT, measure=False).backend == "torch-cpu"  # not timed
-    found, choices = find_export(catalogue.find(BAND_SPLIT)), Choices(tmp_path / CHOICES_FILE, cpu_name())
+    found, choices = find_export(catalogue.find(BAND_SPLIT)), Choices(tmp_path / CHOICES_FILE)
     for onnx_s, chosen in ((0.5, "onnxruntime-cpu"), (0.99, "torch-cpu"), (2.0, "torch-cpu"), (0.9, "onnxruntime-cpu")):
         choices.keep(found, CPU, Timed(torch_s=1.0, onnx_s=onnx_s))
         for _ in range(2):
@@ -110,7 +110,7 @@ def test_an_export_of_other_weights_or_a_damaged_one_is_refused_by_name(exported
         with pytest.raises(ExportStale, match="is damaged; make it again with: python -m pyserver models export-onnx"):
             onnx.load(BAND_SPLIT, measure=False)
         # Who leaves the choice to us gets PyTorch, and a line in the log.
-        choices = Choices(tmp_path / CHOICES_FILE, cpu_name())
+        choices = Choices(tmp_path / CHOICES_FILE)
         choices.keep(found, CPU, Timed(torch_s=1.0, onnx_s=0.5))
         auto = backend(BackendChoice.AUTO, tmp_path / "measurements.json")
         assert auto.load(BAND_SPLIT, measure=False).backend == "torch-cpu"

@@ -129,7 +129,7 @@ def _device() -> Iterator[Finding]:
 
     from pyserver.engine.torch_backend import TorchBackend
 
-    backend = TorchBackend("auto", 0)
+    backend = TorchBackend("auto", 0, paths.state_dir() / "measurements.json")
     device = backend.device
     text = f"{device.name}, back end {device.backend} (PyTorch {torch.__version__})"
     on_gpu = device.backend.endswith("cuda")
@@ -159,22 +159,49 @@ def _separates(backend: object) -> Iterator[Finding]:
     assert isinstance(backend, TorchBackend)
     begin = time.monotonic()
     try:
-        backend.load(DEFAULT_MODEL, measure=False)
+        loaded = backend.load(DEFAULT_MODEL, measure=False)
     except StemlineError as error:
         fix = "install Stemline again, or name another model with --model"
         yield Finding("separation", State.BROKEN, str(error), fix)
         return
     took = time.monotonic() - begin
-    yield Finding("separation", State.OK, f"{DEFAULT_MODEL} was loaded and separated a window in {took:.1f} s")
+    text = f"{DEFAULT_MODEL} was loaded and separated a window in {took:.1f} s, by {loaded.backend}"
+    yield Finding("separation", State.OK, text)
 
 
 def _onnxruntime() -> Iterator[Finding]:
-    try:
-        module = importlib.import_module("onnxruntime")
-    except ImportError:
+    """Only providers that a session really got are called usable: what the library lists is what it was built for."""
+    from pyserver.engine import onnx_runtime
+
+    if not onnx_runtime.is_installed():
+        yield Finding("onnxruntime", State.OK, 'not installed; PyTorch does it all (pip install "stemline[cpu]")')
         return
-    providers = ", ".join(module.get_available_providers())
-    yield Finding("onnxruntime", State.OK, f"{module.__version__}, providers: {providers}")
+    usable, missing = onnx_runtime.providers()
+    text = f"{onnx_runtime.version()}, computes with: {', '.join(usable) or 'nothing'}"
+    yield Finding("onnxruntime", State.OK if usable else State.BROKEN, text)
+    for problem in missing:
+        yield Finding("onnxruntime", State.WARNING, problem, "PyTorch does it all the same; see docs/backends.md")
+    yield from _exports()
+
+
+def _exports() -> Iterator[Finding]:
+    """What is there for ONNX Runtime, and what computes the model by itself on the device that a server would use."""
+    from pyserver.engine.backend_choice import described
+    from pyserver.engine.devices import pick_device
+    from pyserver.models import catalogue
+    from pyserver.models.onnx_files import ExportMissing
+
+    for entry in catalogue.list_models():
+        if entry.installed is None:
+            continue
+        try:
+            text = described(entry.installed, pick_device("auto"), paths.state_dir())
+        except ExportMissing:
+            continue
+        except StemlineError as error:
+            yield Finding("onnx export", State.WARNING, str(error))
+        else:
+            yield Finding("onnx export", State.OK, text)
 
 
 def _models() -> Iterator[Finding]:

@@ -6,10 +6,11 @@ import torch
 
 from pyserver import paths
 from pyserver.cli import console
-from pyserver.engine.backend_choice import CHOICES_FILE, Choices, Timed, compared
+from pyserver.engine.backend_choice import CHOICES_FILE, Choices, compared, verdict
+from pyserver.engine.devices import pick_device, usable_cores
 from pyserver.engine.onnx_runtime import Place, provider_for, put_cores
 from pyserver.engine.pipeline import Pipeline
-from pyserver.engine.torch_backend import device_name, pick_device, probe, read_network, usable_cores
+from pyserver.engine.torch_backend import probe, read_network
 from pyserver.models import catalogue
 from pyserver.models.catalogue import InstalledModel
 from pyserver.models.cores import NoCores, has_cores
@@ -61,10 +62,5 @@ def _choose(installed: InstalledModel, found: FoundExport, *, cpu: bool) -> None
     window = probe(card, card.window_samples, card.default_steps)
     with_torch, with_onnx = Pipeline(own, card, device), Pipeline(other, card, device)
     timed = compared(lambda: with_torch.run(window), lambda: with_onnx.run(window))
-    Choices(paths.state_dir() / CHOICES_FILE, device_name(device)).keep(found, place, timed)
+    Choices(paths.state_dir() / CHOICES_FILE).keep(found, place, timed)
     console.say(verdict(card.name, place, timed))
-
-
-def verdict(model: str, place: Place, timed: Timed) -> str:
-    which = place.provider if timed.onnx_is_faster else f"torch-{place.device.type}"
-    return f"{place.provider} takes {timed.ratio:.2f} of PyTorch's time for {model}: {which} computes it"

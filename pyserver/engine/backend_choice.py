@@ -15,9 +15,10 @@ from pathlib import Path
 
 import torch
 
+from pyserver.engine.devices import device_name
 from pyserver.engine.measurements import read_json, replace_json
 from pyserver.engine.messages import BackendChoice
-from pyserver.engine.onnx_runtime import OnnxRuntimeMissing, Place, is_installed, version
+from pyserver.engine.onnx_runtime import OnnxRuntimeMissing, Place, is_installed, provider_for, version
 from pyserver.errors import StemlineError
 from pyserver.models.catalogue import InstalledModel
 from pyserver.models.cores import NoCores, has_cores
@@ -50,8 +51,8 @@ class Timed:
 class Choices:
     """What was timed on this machine, in one JSON file. Without a path nothing is known and nothing is kept."""
 
-    def __init__(self, path: Path | None, device_name: str) -> None:
-        self._path, self._device_name = path, device_name
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
 
     def find(self, found: FoundExport, place: Place) -> Timed | None:
         entry = read_json(self._path).get(self._key(found, place))
@@ -67,7 +68,7 @@ class Choices:
 
     def _key(self, found: FoundExport, place: Place) -> str:
         """Not the number of threads: whoever gives the server fewer is not to have other bits for it."""
-        machine = [self._device_name, place.provider, torch.__version__, version()]
+        machine = [device_name(place.device), place.provider, torch.__version__, version()]
         return hashlib.sha256(json.dumps([machine, found.export.token]).encode()).hexdigest()
 
 
@@ -102,6 +103,21 @@ def chosen_export(
         log.info("the ONNX export of %s was never timed on this machine: %s", card.name, export_command(card.name))
         return None
     return found if timed.onnx_is_faster else None
+
+
+def described(installed: InstalledModel, device: torch.device, state_dir: Path) -> str:
+    """In a sentence what is chosen for a model with an export, and why. Raises ExportMissing or ExportStale."""
+    found, name = find_export(installed), installed.card.name
+    place = Place(provider_for(device), device, 1)
+    timed = Choices(state_dir / CHOICES_FILE).find(found, place)
+    if timed is None:
+        return f"{name} has one that was not timed with {place.provider} on this machine: {export_command(name)}"
+    return verdict(name, place, timed)
+
+
+def verdict(model: str, place: Place, timed: Timed) -> str:
+    which = place.provider if timed.onnx_is_faster else f"torch-{place.device.type}"
+    return f"{place.provider} takes {timed.ratio:.2f} of PyTorch's time for {model}: {which} computes it"
 
 
 def compared(with_torch: Callable[[], object], with_onnx: Callable[[], object]) -> Timed:

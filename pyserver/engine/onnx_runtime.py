@@ -106,6 +106,25 @@ def proven(place: Place) -> None:
         raise ProviderNotActive(place.provider, "wrong results")
 
 
+def providers() -> tuple[list[str], list[str]]:
+    """What a session can be had with, by our names, and for what is built in and cannot be had, why."""
+    import onnxruntime
+
+    usable, problems = [], []
+    for provider in Provider:
+        if provider.ort_name not in onnxruntime.get_available_providers():
+            continue
+        device = torch.device("cpu" if provider is Provider.CPU or not torch.cuda.is_available() else "cuda:0")
+        try:
+            proven(Place(provider, device, 1))
+        except StemlineError as error:
+            if provider is not Provider.TENSORRT:  # which comes with every build for GPUs, and without its libraries
+                problems.append(str(error))
+        else:
+            usable.append(str(provider))
+    return usable, problems
+
+
 def put_cores(model: AnyModel, architecture: str, name: str, found: FoundExport, place: Place) -> None:
     """ONNX Runtime in the place of every core of the model, whose own weights are let go.
 
