@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bounce_parts import (
     CARD,
@@ -30,6 +31,7 @@ from bounce_parts import (
     stored,
 )
 
+from pyserver.engine.messages import WindowRequest, WindowResult
 from pyserver.errors import DiskFull
 from pyserver.separation import job_files
 from pyserver.separation.bounce import BounceRunner
@@ -227,6 +229,47 @@ async def test_a_job_whose_model_changed_on_the_way_begins_again_with_the_new_on
     assert job.weights_sha256 == "new"
     assert len(engine.computed) >= WINDOWS - 1
     await runner.close()
+
+
+class _Named(Arithmetic):
+    """An engine that says which back end computes; what one makes is not what another makes."""
+
+    def __init__(self, backends: dict[int, str]) -> None:
+        """`backends` by the number of windows computed before it takes over."""
+        super().__init__(0.005)
+        self.backends = backends
+
+    async def run(self, request: WindowRequest, *, urgent: bool = False) -> WindowResult:
+        result = await super().run(request, urgent=urgent)
+        name = self.backends[max(first for first in self.backends if first < len(self.computed))]
+        return replace(result, stems_SCN=result.stems_SCN * np.float32(len(name)), computed_by=name)
+
+
+@pytest.mark.asyncio
+async def test_no_song_is_computed_by_two_back_ends_even_if_another_takes_over_half_way(tmp_path):
+    expected = digests(tmp_path / "alone", await bounced(tmp_path / "alone", _Named({0: "onnxruntime-cpu/1"})))
+
+    engine = _Named({0: "torch-cpu", WINDOWS // 2: "onnxruntime-cpu/1"})  # an engine that died, and its successor
+    job = await bounced(tmp_path / "one", engine)
+    assert job.state is JobState.SUCCEEDED
+    assert digests(tmp_path / "one", job) == expected
+    assert len(engine.computed) >= WINDOWS + WINDOWS // 2
+
+    # a server that was started with other options, and one that was started with the same
+    for before, least, most in (("torch-cpu", WINDOWS, 2 * WINDOWS), ("onnxruntime-cpu/1", 1, WINDOWS - 5)):
+        root = tmp_path / before
+        runner = make_runner(root, _Named({0: before}))
+        job = await runner.create("r", spec())
+        await runner.append_input(job.job_id, 0, DATA)
+        await reached(runner, job.job_id, len(SONG) // 3)
+        await runner.close()
+        engine = _Named({0: "onnxruntime-cpu/1"})
+        runner = make_runner(root, engine)
+        assert await runner.resume_all() == [job.job_id]
+        assert (await ended(runner, job.job_id)).state is JobState.SUCCEEDED
+        await runner.close()
+        assert digests(root, job) == expected
+        assert least <= len(engine.computed) <= most
 
 
 @pytest.mark.asyncio

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from pathlib import Path
 import numpy as np
 import prior_parts
 import pytest
+import soundfile
 import torch
 from checkpoint_parts import SMALL
 from onnx_parts import BAND_SPLIT, MODELS, export, install, window
+from service_support import running_server, server_env
 
 from pyserver.cli.exits import Exit
 from pyserver.engine import onnx_runtime
@@ -189,3 +192,41 @@ def test_threads_of_a_lower_priority_have_a_session_of_their_own(exported: Path)
     core = computing._loaded(BAND_SPLIT).pipeline.model.get_submodule("separator")
     assert isinstance(core, onnx_runtime.OnnxCore)
     assert set(core._sessions) == {False, True}
+
+
+def test_a_server_says_what_really_computes_and_gives_the_same_bytes_from_one_run_to_the_next(
+    exported: Path, tmp_path: Path
+) -> None:
+    song = tmp_path / "song.wav"
+    soundfile.write(song, window(BAND_SPLIT, 60000).audio_CN.T, 44100, "FLOAT")
+    found = []
+    for choice in ("onnx", "onnx", "torch"):
+        home = tmp_path / f"home{len(found)}"
+        with running_server(home, exported / "models", "--backend", choice) as server:
+            assert ("onnxruntime-cpu" if choice == "onnx" else "torch-cpu") in server.ready_line
+            assert run(["doctor"], home, exported).stdout.count(
+                f"({'onnxruntime' if choice == 'onnx' else 'torch'}-cpu)"
+            )
+            done = run(["bounce", str(song), "-o", str(home / "stems")], home, exported)
+            assert done.returncode == 0, done.stderr
+        found.append(soundfile.read(home / "stems" / "song" / "bass.wav", dtype="float32")[0])
+    assert np.array_equal(found[0], found[1])
+    assert 0 < np.abs(found[0] - found[2]).max() < 1e-4
+
+
+def test_a_server_that_is_to_use_what_is_not_installed_does_not_start_and_says_why(
+    exported: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('not here')")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        done = run(["serve", "--cpu", "--backend", "onnx"], tmp_path / "home", exported)
+        assert done.returncode == Exit.PACKAGE_MISSING
+        assert 'pip install "stemline[cpu]"' in done.stderr
+        assert "not installed; PyTorch does it all" in run(["doctor"], tmp_path / "home", exported).stdout
+
+
+def run(arguments: list[str], home: Path, exported: Path) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "pyserver", *arguments]
+    env = server_env(home, exported / "models")
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=120, check=False)
