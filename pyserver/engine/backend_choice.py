@@ -7,7 +7,6 @@ until it finds something else. So a model has the same back end, and gives the s
 import hashlib
 import json
 import logging
-import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -121,11 +120,11 @@ def verdict(model: str, place: Place, timed: Timed) -> str:
 
 
 def compared(with_torch: Callable[[], object], with_onnx: Callable[[], object]) -> Timed:
-    """Medians of runs that take turns, after a cold one of each."""
+    """The fastest of runs that take turns, after a cold one of each: whatever else the machine does can only add."""
     with_torch()
     with_onnx()
     pairs = [(_seconds(with_torch), _seconds(with_onnx)) for _ in range(_PAIRS)]
-    torch_s, onnx_s = (statistics.median(column) for column in zip(*pairs, strict=True))
+    torch_s, onnx_s = (min(column) for column in zip(*pairs, strict=True))
     return Timed(torch_s=torch_s, onnx_s=onnx_s)
 
 
