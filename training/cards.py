@@ -6,10 +6,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError, safe_open
+
 from pyserver.errors import StemlineError
 from pyserver.models.band_split import BandSplitConfig
 from pyserver.models.card import PriorSettings, RefinerSettings, prior_settings
 from pyserver.models.published import BACKBONES
+from training.runs import METRICS, finished_weights
 
 WITHOUT_NOISE = ("control", "joint")
 """Stages of refiners that only correct: the control (`Det x2`), and the refiner that a separator is trained with."""
@@ -47,8 +50,11 @@ class RunFacts:
         """Runs from before configurations named their network are of the small model. Raises BadInput."""
         try:
             config = json.loads((folder / "config.json").read_text())
-            rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-        except (OSError, ValueError) as error:
+            metrics = folder / METRICS  # a short run may have no rows yet
+            rows = [json.loads(line) for line in metrics.read_text().splitlines()] if metrics.exists() else []
+            with safe_open(finished_weights(folder), "pt") as file:
+                rows.append({"step": int((file.metadata() or {}).get("step", 0))})
+        except (OSError, ValueError, SafetensorError) as error:
             raise BadInput(f"{folder} is not the folder of a run ({error})", folder=folder) from error
         return cls(
             folder=folder,
