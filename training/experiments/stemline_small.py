@@ -75,7 +75,7 @@ def diffusion() -> TrainConfig:
 def consistency() -> TrainConfig:
     return TrainConfig(
         stage="consistency",
-        steps=50,
+        steps=30,
         batch_size=3,
         crop=MOSTLY_WHOLE_SONGS,
         augment=MILD,
