@@ -20,7 +20,7 @@ Structure = Any
 """What is left of nested lists and mappings of tensors when the tensors are taken out: JSON."""
 _TENSOR, _NONE = "tensor", "none"
 
-_SAMPLES, _BATCHES = (24576, 40960), (2, 3)
+_SAMPLES, _BATCHES = (16384, 32768), (2, 3)
 """Two calls that differ in every axis that may differ. Whatever is the same in both is fixed in the network."""
 
 
