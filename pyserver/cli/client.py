@@ -50,15 +50,15 @@ class UsageError(StemlineError):
 
 
 class ServerLost(StemlineError):
-    """The server is gone in the middle of the work. `shut_down`: it said so; else it died."""
+    """The server is gone in the middle of the work. `told`: it said that it goes."""
 
     reason = "SERVER_LOST"
 
-    def __init__(self, doing: str, *, shut_down: bool) -> None:
+    def __init__(self, doing: str, *, told: bool) -> None:
         super().__init__(
             f"the server went away while {doing}; run the same command again: it goes on where this one stopped"
         )
-        self.shut_down = shut_down
+        self.told = told
 
 
 class ServerDidNotStart(StemlineError):
@@ -131,8 +131,10 @@ async def with_server(args: ServerArgs, model: str | None, work: Callable[[Conne
             async with server_for(args, model) as connection:
                 return await work(connection)
         except ServerLost as error:
-            # Other people's servers may be shut down in mid-work; a dead one is for the user to hear of.
-            if not error.shut_down or args.server is not None:
+            # Other people's servers may be shut down in mid-work; a dead one, which leaves its record, is for the user
+            # to hear of.
+            shut_down = error.told or paths.read_server_record() is None
+            if not shut_down or args.server is not None:
                 raise
             say("the server was shut down; going on with another one")
             await asyncio.sleep(_RETRY_S)
@@ -147,7 +149,7 @@ def losing_server(doing: str) -> Iterator[None]:
     except StemlineError as error:
         if error.reason not in (ServerUnreachable.reason, _SHUTTING_DOWN):
             raise
-        raise ServerLost(doing, shut_down=error.reason == _SHUTTING_DOWN) from error
+        raise ServerLost(doing, told=error.reason == _SHUTTING_DOWN) from error
 
 
 async def listed_models(connection: Connection) -> models_pb2.ListModelsResponse:

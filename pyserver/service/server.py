@@ -185,6 +185,7 @@ class Server:
 
     async def stop(self) -> None:
         """Drains: no new calls, live sessions are told, jobs stop at a window's border, then everything is closed."""
+        paths.remove_server_record(os.getpid())  # first: who loses this server now can tell a stop from a death
         self._core.draining.set()
         await self._health.enter_graceful_shutdown()
         told = self._live.notify(live_pb2.LiveNotice.KIND_DRAINING, "the server is shutting down")
