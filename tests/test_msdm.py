@@ -101,7 +101,7 @@ def test_cards_with_a_prior_come_back_as_they_were(architecture: str) -> None:
     card = card_of(architecture)
     again = ModelCard.from_json(card.to_json())
     assert again == card
-    assert json.loads(card.to_json())["version"] == 2
+    assert json.loads(card.to_json())["version"] == 3
     accompanies = ["accompany"] if architecture == "msdm" else []
     assert json.loads(card.to_json())["abilities"] == ["separate", "generate", *accompanies]
     assert card.evaluations(card.default_steps) == 12
@@ -122,7 +122,7 @@ def test_cards_without_a_prior_are_written_as_before_and_say_what_they_can() -> 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"version": 3}, "update"),
+        ({"version": 4}, "update"),
         ({"abilities": ["separate", "sing"]}, "claims"),
         ({"surprise": 1}, "surprise"),
         ({"channels": 2}, "mono"),

@@ -4,6 +4,7 @@ Axes: B batch, S sources, any others, L samples. A mixture has 1 for S. Levels s
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -71,6 +72,51 @@ def dirac_stiffness(sources: int) -> float:
 def gaussian_stiffness(sources: int, coefficient: float) -> float:
     """The same of the Gaussian posterior; with the paper's smallest coefficient, 0.25, it is 33 for four sources."""
     return 1 + sources / (2 * coefficient**2)
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """A posterior's slope as `dx / d log(sigma) = A (x - target)`, for solvers that integrate A exactly.
+
+    `target(x, sigma)` gives where a step starts, as a `Slope` does, and what the network makes of it, moved onto or
+    towards the mixture. A multiplies by `stiffness` what the free sources have in common, and by 1 what is left of them.
+    """
+
+    target: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+    stiffness: float
+    constrained: int | None = None
+
+    def common(self, x: Tensor) -> Tensor:
+        """The part of x, (B, S, ..., L), that A multiplies by `stiffness`; with a constraint the sources sum to 0."""
+        if self.constrained is None:
+            return x.mean(1, keepdim=True).expand_as(x)
+        left = x[:, self.constrained : self.constrained + 1]
+        common = (-left / (x.shape[1] - 1)).repeat(1, x.shape[1], *(1 for _ in x.shape[2:]))
+        common[:, self.constrained : self.constrained + 1] = left
+        return common
+
+
+def dirac_pull(denoise: Denoiser, mixture: Tensor, constrained: int, sources: int) -> Pull:
+    """`dirac` as a pull: the target is the denoised sources, each with an equal share of what they miss."""
+
+    def target(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        x = with_remainder(x, mixture, constrained)
+        clean = denoise(x, level_of_items(sigma, x))
+        return x, clean + (mixture - clean.sum(1, keepdim=True)) / sources
+
+    return Pull(target, dirac_stiffness(sources), constrained)
+
+
+def gaussian_pull(denoise: Denoiser, mixture: Tensor, coefficient: float, sources: int) -> Pull:
+    """`gaussian` as a pull: the shares are smaller, the more noise the mixture is taken to have."""
+    if coefficient <= 0:
+        raise ValueError(f"the mixture's noise has a positive scale, not {coefficient} times sigma")
+
+    def target(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        clean = denoise(x, level_of_items(sigma, x))
+        return x, clean + (mixture - clean.sum(1, keepdim=True)) / (sources + 2 * coefficient**2)
+
+    return Pull(target, gaussian_stiffness(sources, coefficient))
 
 
 def with_remainder(x: Tensor, mixture: Tensor, constrained: int) -> Tensor:

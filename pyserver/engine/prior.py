@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pyserver.diffusion import joint, posteriors
+from pyserver.diffusion import exponential, joint, posteriors
 from pyserver.diffusion.joint import Known, Stepping
 from pyserver.diffusion.samplers import Denoiser, clamped
 from pyserver.diffusion.schedules import diffusion_schedule
@@ -31,14 +31,25 @@ def separate(model: JointModel, mixture_BL: Tensor, card: ModelCard, steps: int,
     length = mixture_BL.shape[-1]
     mixture_B1L = pad(mixture_BL, (0, padded_length(model, length) - length))[:, None]
     walk = _Walk(model, settings.separation, steps, mixture_BL)
-    if settings.posterior == "gaussian":
-        slope = posteriors.gaussian(walk.denoise, mixture_B1L, settings.coefficient)
-        return joint.separate(slope, walk.sigmas, noise, walk.stepping)[..., :length]
-    constrained = card.stems.index(settings.constrained_stem)
-    slope = posteriors.dirac(walk.denoise, mixture_B1L, constrained)
-    found = joint.separate(slope, walk.sigmas, noise, walk.stepping)
-    # the paper's algorithm 1 ends with this; the published code leaves it out
-    return posteriors.with_remainder(found, mixture_B1L, constrained)[..., :length]
+    dirac = settings.posterior == "dirac"
+    constrained, sources = card.stems.index(settings.constrained_stem) if dirac else -1, len(card.stems)
+    if settings.separation.solver == "exponential":
+        pull = (
+            posteriors.dirac_pull(walk.denoise, mixture_B1L, constrained, sources)
+            if dirac
+            else posteriors.gaussian_pull(walk.denoise, mixture_B1L, settings.coefficient, sources)
+        )
+        found = exponential.separate(pull, walk.sigmas, noise, walk.stepping)
+    else:
+        slope = (
+            posteriors.dirac(walk.denoise, mixture_B1L, constrained)
+            if dirac
+            else posteriors.gaussian(walk.denoise, mixture_B1L, settings.coefficient)
+        )
+        found = joint.separate(slope, walk.sigmas, noise, walk.stepping)
+    if dirac:  # the paper's algorithm 1 ends with this; the published code leaves it out
+        found = posteriors.with_remainder(found, mixture_B1L, constrained)
+    return found[..., :length]
 
 
 def generate(model: JointModel, card: ModelCard, steps: int, noise: Iterator[Tensor]) -> Tensor:

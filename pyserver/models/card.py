@@ -42,7 +42,10 @@ class RefinerSettings:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalkSettings:
     """How a joint prior is sampled when the user does not say otherwise; levels in the unit of the waveform at
-    `reference_rms`. Fewer steps than `fewest_steps` give nothing worth hearing, so they are not taken."""
+    `reference_rms`. Fewer steps than `fewest_steps` give nothing worth hearing, so they are not taken.
+
+    `solver` makes the steps of a separation: "euler", as published, or "exponential" (`diffusion.exponential`), which few
+    steps do not make diverge."""
 
     default_steps: int
     sigma_min: float
@@ -51,8 +54,11 @@ class WalkSettings:
     corrections: int = 1
     churn: float = 0.0
     fewest_steps: int = 1
+    solver: str = "euler"
 
     def __post_init__(self) -> None:
+        if self.solver not in ("euler", "exponential"):
+            raise ValueError(f'no solver is called "{self.solver}", only euler and exponential')
         if not 1 <= self.fewest_steps <= self.default_steps:
             raise ValueError(f"{self.default_steps} steps by default, at least {self.fewest_steps}: one at least")
 
@@ -90,9 +96,9 @@ class PriorSettings:
             raise ValueError("a prior that does not separate generates")
 
 
-CARD_VERSION = 2
+CARD_VERSION = 3
 """Version 1 knows neither `version` nor `prior`, and versions of Stemline that only know it refuse the fields: a card
-without a prior is still written as version 1."""
+without a prior is still written as version 1. Version 2 knows no `solver`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
