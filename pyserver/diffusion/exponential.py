@@ -1,10 +1,10 @@
 """Separation with a joint prior in few steps: an exponential integrator for the posteriors of `posteriors`.
 
-Of a posterior's slope only the network's answer is not linear in the sources. What is linear is integrated exactly along
-log sigma, the answer's change is extrapolated from the step before (as DPM-Solver++ 2M does for one source, Lu et al.
-2022). So no number of steps diverges, where Euler's method does as soon as a level falls by more than the posterior's
-stiffness allows (`joint.error_gain`): five sources want levels that fall by less than two fifths. One network evaluation
-a step, for the first order and the second.
+Of a posterior's slope only the network's answer is not linear in the sources. What is linear is integrated exactly
+along log sigma, the answer's change is extrapolated from the step before (as DPM-Solver++ 2M does for one source, Lu et
+al. 2022). So no number of steps diverges, where Euler's method does as soon as a level falls by more than the
+posterior's stiffness allows (`joint.error_gain`): five sources want levels that fall by less than two fifths. One
+network evaluation a step, for the first order and the second.
 
 Axes: B batch, S sources, any others, L samples.
 """

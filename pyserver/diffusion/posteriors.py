@@ -79,7 +79,7 @@ class Pull:
     """A posterior's slope as `dx / d log(sigma) = A (x - target)`, for solvers that integrate A exactly.
 
     `target(x, sigma)` gives where a step starts, as a `Slope` does, and what the network makes of it, moved onto or
-    towards the mixture. A multiplies by `stiffness` what the free sources have in common, and by 1 what is left of them.
+    towards the mixture. A multiplies by `stiffness` what the free sources have in common, and by 1 what is left.
     """
 
     target: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]

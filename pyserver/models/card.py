@@ -44,8 +44,8 @@ class WalkSettings:
     """How a joint prior is sampled when the user does not say otherwise; levels in the unit of the waveform at
     `reference_rms`. Fewer steps than `fewest_steps` give nothing worth hearing, so they are not taken.
 
-    `solver` makes the steps of a separation: "euler", as published, or "exponential" (`diffusion.exponential`), which few
-    steps do not make diverge."""
+    `solver` makes the steps of a separation: "euler", as published, or "exponential" (`diffusion.exponential`), which
+    few steps do not make diverge."""
 
     default_steps: int
     sigma_min: float
