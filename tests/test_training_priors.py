@@ -1,6 +1,7 @@
 """MSDM and ISDM from an experiment's name to a model that separates by either posterior: small, but the real code."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,7 +77,7 @@ def test_a_trained_prior_separates_in_the_server_and_by_both_posteriors(
     assert ModelCard.load(folder / "card.json") == model.card
 
     figures = tmp_path / "figures.json"
-    common = {"model": str(folder), "songs": mini_set / "val", "limit": 1, "seconds": 4.0, "steps": 2}
+    common = {"model": str(folder), "songs": mini_set / "val", "limit": 1, "seconds": 4.0, "steps": (2,)}
     evaluate_prior.main(evaluate_prior.Arguments(**common, json=figures, constrained=("bass", "drums")))  # type: ignore[arg-type]
     told, rows = capsys.readouterr().out, json.loads(figures.read_text())["rows"]
     assert list(rows) == [
@@ -88,6 +89,14 @@ def test_a_trained_prior_separates_in_the_server_and_by_both_posteriors(
     ]
     assert all(name in told for name in rows)
     assert all(np.isfinite(row["mean"]) for row in rows.values())
+    swept = evaluate_prior.Arguments(**common, solvers=("euler", "exponential"), coefficients=())  # type: ignore[arg-type]
+    assert list(evaluate_prior.figures(local_model(str(folder)), replace(swept, steps=(1, 2)))) == [
+        "mixture",
+        "Dirac, bass constrained, euler, 1 steps",
+        "Dirac, bass constrained, euler, 2 steps",
+        "Dirac, bass constrained, exponential, 1 steps",
+        "Dirac, bass constrained, exponential, 2 steps",
+    ]
     with pytest.raises(BadInput, match="no stem flute"):
         evaluate_prior.figures(
             local_model(str(folder)),

@@ -1,16 +1,20 @@
-"""How well a joint prior separates, by posterior:
+"""How well a joint prior separates, by posterior and by how it is sampled:
 
     python -m training.evaluate_prior --model models/msdm-small --songs rendered/val
+    python -m training.evaluate_prior --model models/msdm-small --songs rendered/val \
+      --solvers euler exponential --steps 1 2 4 8 16 32 60 150 --coefficients
 
 Every posterior runs through the server's own pipeline and windows, at the model's rate and in mono. SI-SDR_I by MSDM's
 protocol in dB, over chunks in which the stem sounds; the first row is the SI-SDR of the mixture itself, which is what
 all others are the improvement on.
 """
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tyro
@@ -39,8 +43,9 @@ class Arguments:
     """The first so many songs."""
     seconds: float = 12.0
     """Of each song, from its middle; 0: all of it."""
-    steps: int | None = None
-    """Instead of the card's own; so are the next two."""
+    steps: tuple[int, ...] = ()
+    """Instead of the card's own; so are the next three."""
+    solvers: tuple[Literal["euler", "exponential"], ...] = ()
     churn: float | None = None
     corrections: int | None = None
     constrained: tuple[str, ...] = ()
@@ -52,25 +57,51 @@ class Arguments:
     """Where to write the figures."""
 
 
-def posteriors(card: ModelCard, arguments: Arguments) -> dict[str, ModelCard]:
-    """A card for every row of the table. Raises BadInput for a model without a prior, or stems it has not."""
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """A row of the table: the model with its settings changed, and how many steps it makes."""
+
+    card: ModelCard
+    steps: int
+
+    @property
+    def evaluations(self) -> int:
+        """Of the network, for one window."""
+        return self.card.evaluations(self.steps)
+
+
+def samplings(card: ModelCard, arguments: Arguments) -> dict[str, Sampling]:
+    """Every row of the table by its name. Raises BadInput for a model without a prior, or stems it has not."""
     settings = card.prior
     if settings is None:
         raise BadInput(f"{card.name} is no joint prior")
     asked = {"churn": arguments.churn, "corrections": arguments.corrections}
     walk = replace(settings.separation, **{key: value for key, value in asked.items() if value is not None})  # type: ignore[arg-type]
+    solvers, steps = arguments.solvers or (walk.solver,), arguments.steps or (walk.default_steps,)
+    found = {}
+    for name, prior in posteriors(card, settings, arguments).items():
+        for solver, count in itertools.product(solvers, steps):
+            varied = [solver] * (len(solvers) > 1) + [f"{count} steps"] * (len(steps) > 1)
+            sampled = replace(prior, separation=replace(walk, solver=solver))
+            found[", ".join([name, *varied])] = Sampling(replace(card, prior=sampled), count)
+    return found
+
+
+def posteriors(card: ModelCard, settings: PriorSettings, arguments: Arguments) -> dict[str, PriorSettings]:
+    """Raises BadInput for stems that the model has not."""
     constrained = arguments.constrained or (settings.constrained_stem or card.stems[0],)
     strangers = [stem for stem in constrained if stem not in card.stems]
     if strangers:
         raise BadInput(f"{card.name} has no stem {strangers[0]}, only {', '.join(card.stems)}")
-    rows: dict[str, PriorSettings] = {
-        f"Dirac, {stem} constrained": replace(settings, separation=walk, posterior="dirac", constrained_stem=stem)
+    dirac = {
+        f"Dirac, {stem} constrained": replace(settings, posterior="dirac", constrained_stem=stem)
         for stem in constrained
     }
-    for value in arguments.coefficients:
-        gaussian = replace(settings, separation=walk, posterior="gaussian", constrained_stem="", coefficient=value)
-        rows[f"Gaussian, {value:g} sigma"] = gaussian
-    return {name: replace(card, prior=prior) for name, prior in rows.items()}
+    gaussian = {
+        f"Gaussian, {value:g} sigma": replace(settings, posterior="gaussian", constrained_stem="", coefficient=value)
+        for value in arguments.coefficients
+    }
+    return dirac | gaussian
 
 
 def songs_of(arguments: Arguments, card: ModelCard) -> Iterator[Audio]:
@@ -86,11 +117,15 @@ def songs_of(arguments: Arguments, card: ModelCard) -> Iterator[Audio]:
 
 def figures(model: LocalModel, arguments: Arguments) -> dict[str, dict[str, float]]:
     """By row, by stem and on the mean. Raises BadInput."""
-    rows = posteriors(model.card, arguments)
-    settings = SeparationSettings(model.card.steps_for(arguments.steps), arguments.seed)
+    rows = samplings(model.card, arguments)
     separators = {
-        name: song_separator(Pipeline(model.network, card, model.device), card, settings, card.sample_rate_hz)
-        for name, card in rows.items()
+        name: song_separator(
+            Pipeline(model.network, row.card, model.device),
+            row.card,
+            SeparationSettings(row.steps, arguments.seed),
+            row.card.sample_rate_hz,
+        )
+        for name, row in rows.items()
     }
     stems = model.card.stems
     found: dict[str, dict[str, list[float]]] = {name: {stem: [] for stem in stems} for name in ("mixture", *rows)}
@@ -117,18 +152,22 @@ def _means(by_stem: dict[str, list[float]]) -> dict[str, float]:
 def main(arguments: Arguments) -> None:
     try:
         model = local_model(arguments.model)
-        rows = figures(model, arguments)
+        sampled, rows = samplings(model.card, arguments), figures(model, arguments)
     except StemlineError as error:
         raise SystemExit(str(error)) from error
-    steps = model.card.steps_for(arguments.steps)
-    print(f"{model.card.name}: {steps} steps; SI-SDR of the mixture, then SI-SDR_I, in dB")
-    columns = (*model.card.stems, "mean")
-    print(f"{'':28}" + "".join(f"{column:>9}" for column in columns))
+    print(f"{model.card.name}: SI-SDR of the mixture, then SI-SDR_I, in dB; evaluations of the network for a window")
+    columns, evaluations = (*model.card.stems, "mean"), {name: row.evaluations for name, row in sampled.items()}
+    width = max(map(len, rows)) + 1
+    print(f"{'':{width}}" + "".join(f"{column:>9}" for column in columns) + f"{'evals':>7}")
     for name, row in rows.items():
-        print(f"{name:28}" + "".join(f"{row[column]:9.2f}" if column in row else f"{'-':>9}" for column in columns))
+        print(
+            f"{name:{width}}"
+            + "".join(f"{row[column]:9.2f}" if column in row else f"{'-':>9}" for column in columns)
+            + f"{evaluations.get(name, ''):>7}"
+        )
     if arguments.json is not None:
-        weights = model.card.weights_sha256
-        arguments.json.write_text(json.dumps({"weights_sha256": weights, "steps": steps, "rows": rows}, indent=1))
+        told = {"weights_sha256": model.card.weights_sha256, "evaluations": evaluations, "rows": rows}
+        arguments.json.write_text(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
