@@ -8,23 +8,21 @@ The export is made in a folder of its own and removed; what the server takes is 
 """
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 import tyro
 
+from benchmarks import full_size
 from benchmarks.table import Row, show
 from pyserver.engine.backend_choice import compared
 from pyserver.engine.devices import pick_device, usable_cores
 from pyserver.engine.onnx_runtime import Place, provider_for, put_cores, version
 from pyserver.engine.pipeline import Pipeline
 from pyserver.engine.torch_backend import probe, read_network
-from pyserver.models import catalogue, registry
+from pyserver.models import catalogue
 from pyserver.models.card import ModelCard
-from pyserver.models.dicose import DicoseConfig, published_bs_roformer, published_unet
 from pyserver.models.interface import AnyModel
 from pyserver.models.onnx_export import export_cores
 
@@ -32,7 +30,7 @@ from pyserver.models.onnx_export import export_cores
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
     model: str = catalogue.DEFAULT_MODEL
-    full_size: Literal["unet", "bs_roformer"] | None = None
+    full_size: full_size.Name | None = None
     """A published network with random weights in the place of `--model`."""
     steps: int | None = None
     """Of the refiner; default: what the model's card says."""
@@ -42,14 +40,6 @@ class Arguments:
     """Also where there is a GPU."""
     folder: Path | None = None
     """Where the export goes until it is removed; default: the temporary directory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _FullSize:
-    config: DicoseConfig
-    sample_rate_hz: int
-    channels: int
-    window_samples: int
 
 
 def main(arguments: Arguments) -> None:
@@ -76,34 +66,9 @@ def _twins(arguments: Arguments) -> tuple[ModelCard, AnyModel, AnyModel]:
     if arguments.full_size is None:
         installed = catalogue.find(arguments.model)
         return installed.card, read_network(installed), read_network(installed)
-    size = {
-        "unet": _FullSize(config=published_unet(), sample_rate_hz=22050, channels=1, window_samples=262144),
-        "bs_roformer": _FullSize(
-            config=published_bs_roformer(), sample_rate_hz=44100, channels=2, window_samples=485100
-        ),
-    }[arguments.full_size]
-    architecture, config = f"dicose_{arguments.full_size}", _plain(size.config)
-    like = catalogue.find(catalogue.DEFAULT_MODEL).card
-    card = replace(
-        like,
-        name=f"{architecture} (random weights)",
-        architecture=architecture,
-        config=config,
-        stems=like.stems[:4],
-        sample_rate_hz=size.sample_rate_hz,
-        channels=size.channels,
-        window_samples=size.window_samples,
-        live_window_samples=size.window_samples // 2,
-    )
-    torch.manual_seed(0)
-    own = registry.build(architecture, config).eval()
-    other = registry.build(architecture, config).eval()
+    own, other = full_size.network(arguments.full_size), full_size.network(arguments.full_size)
     other.load_state_dict(own.state_dict())
-    return card, own, other
-
-
-def _plain(config: DicoseConfig) -> Mapping[str, Any]:
-    return asdict(config)
+    return full_size.card(arguments.full_size), own, other
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from golden_weights import Checkpoints
 from torch import Tensor
 
 from pyserver.diffusion.scalings import consistency_scalings, edm_scalings
-from pyserver.models import registry
+from pyserver.models import bs_roformer, registry, transformer
 from pyserver.models.bs_roformer import BSRoformerConfig
 from pyserver.models.dicose import PUBLISHED_PREFIXES, DicoseBSRoformer, DicoseConfig, DicoseUNet
 from pyserver.models.interface import ModelHasNoRefiner, SeparationModel
@@ -69,6 +69,30 @@ def test_items_of_a_batch_do_not_touch_each_other(small: tuple[SeparationModel, 
         assert torch.allclose(alone, stems[i : i + 1], atol=1e-6)
         refined = model.denoise(alone, sigma[i : i + 1], own, edm_scalings)
         assert torch.allclose(refined, together[i : i + 1], atol=1e-6)
+
+
+def test_rows_computed_some_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a CPU does without gradients, against all at once."""
+    torch.manual_seed(5)
+    entry = SMALL["dicose_bs_roformer"]["network"]
+    config = {"separator": entry, "refiner": entry, "sigma_data": 0.1, "sigma_min": SIGMA_MIN}
+    model = registry.build("dicose_bs_roformer", config).eval()
+    assert isinstance(model, SeparationModel)
+    mixture, sigma_B = noise(2, 1, 4000), torch.tensor([0.01, 0.1])
+
+    def both() -> tuple[Tensor, Tensor]:
+        stems, features = model.separate(mixture)
+        return stems, model.denoise(stems, sigma_B, features, edm_scalings)
+
+    at_once = both()  # with gradients
+    monkeypatch.setattr(bs_roformer, "_FRAMES_AT_ONCE", 3)
+    for module in (bs_roformer, transformer):
+        monkeypatch.setattr(module, "TOKENS_AT_ONCE", 40)
+    with torch.no_grad():
+        in_parts = both()
+    for one, other in zip(at_once, in_parts, strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+        assert one.std() > 1e-3
 
 
 @torch.no_grad()

@@ -141,11 +141,17 @@ def test_priors_that_make_no_sense_are_refused() -> None:
         ({"posterior": "laplace"}, "laplace"),
         ({"posterior": "gaussian"}, "coefficient"),
         ({"generation": None}, "generates"),
+        ({"posterior": "projected"}, "exponential"),
+        ({"generation": replace(settings.generation, draws=2)}, "mean of several"),
     ):
         with pytest.raises(ValueError, match=told):
             replace(settings, **change)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="one at least"):
         replace(settings.separation, fewest_steps=0)
+    with pytest.raises(ValueError, match="one sample at least"):
+        replace(settings.separation, draws=0)
+    with pytest.raises(ValueError, match="no solver"):
+        replace(settings.separation, solver="runge-kutta")
 
 
 def test_networks_of_another_layout_are_refused() -> None:
@@ -206,6 +212,30 @@ def test_a_gaussian_posterior_is_run_if_the_card_says_so() -> None:
     )
     assert np.isfinite(of_gaussian).all()
     assert np.abs(of_dirac - of_gaussian).max() > 0.01
+
+
+@pytest.mark.parametrize("posterior", ["dirac", "projected"])
+def test_a_separation_may_be_the_mean_of_several_samples(posterior: str) -> None:
+    """Of different ones, each with draws of noise of its own; the mean sums to the mixture as they do."""
+    card = card_of("msdm")
+    assert card.prior is not None
+    walk = replace(card.prior.separation, solver="exponential")
+    model = model_of("msdm")
+    mixture = 0.1 * torch.randn(1, 640, generator=torch.Generator().manual_seed(1))
+
+    def separated(draws: int, noise: Iterator[Tensor]) -> Tensor:
+        assert card.prior is not None
+        settings = replace(card.prior, separation=replace(walk, draws=draws), posterior=posterior)
+        with torch.inference_mode():
+            return prior.separate(model, mixture, replace(card, prior=settings), 4, noise)
+
+    one_after_the_other = normal_stream(0, 0, (1, 3, 640))
+    first, second = separated(1, one_after_the_other), separated(1, one_after_the_other)
+    mean = separated(2, normal_stream(0, 0, (1, 3, 640)))
+    assert not torch.allclose(first, second, atol=1e-3)
+    assert torch.allclose(mean, (first + second) / 2, atol=1e-6)
+    assert torch.allclose(mean.sum(1), mixture, atol=1e-5)
+    assert replace(card, prior=replace(card.prior, separation=replace(walk, draws=3))).evaluations(4) == 4 * 2 * 3
 
 
 def test_a_song_goes_on_from_the_end_of_what_was_made() -> None:

@@ -44,14 +44,18 @@ class Arguments:
     seconds: float = 12.0
     """Of each song, from its middle; 0: all of it."""
     steps: tuple[int, ...] = ()
-    """Instead of the card's own; so are the next three."""
+    """Instead of the card's own; so are the next five."""
     solvers: tuple[Literal["euler", "exponential"], ...] = ()
     churn: float | None = None
     corrections: int | None = None
+    draws: int | None = None
+    sigma_max: float | None = None
     constrained: tuple[str, ...] = ()
     """Stems to constrain, one after the other; default: the card's, or the first."""
     coefficients: tuple[float, ...] = (0.75, 1.5)
     """Of the Gaussian posterior."""
+    projected: bool = False
+    """Also the posterior that bounds the denoised stems; always with the exponential solver."""
     seed: int = 0
     json: Path | None = None
     """Where to write the figures."""
@@ -75,12 +79,13 @@ def samplings(card: ModelCard, arguments: Arguments) -> dict[str, Sampling]:
     settings = card.prior
     if settings is None:
         raise BadInput(f"{card.name} is no joint prior")
-    asked = {"churn": arguments.churn, "corrections": arguments.corrections}
-    walk = replace(settings.separation, **{key: value for key, value in asked.items() if value is not None})  # type: ignore[arg-type]
+    asked = {name: getattr(arguments, name) for name in ("churn", "corrections", "draws", "sigma_max")}
+    walk = replace(settings.separation, **{name: value for name, value in asked.items() if value is not None})
     solvers, steps = arguments.solvers or (walk.solver,), arguments.steps or (walk.default_steps,)
     found = {}
     for name, prior in posteriors(card, settings, arguments).items():
-        for solver, count in itertools.product(solvers, steps):
+        fitting = ("exponential",) if prior.posterior == "projected" else solvers
+        for solver, count in itertools.product(fitting, steps):
             varied = [solver] * (len(solvers) > 1) + [f"{count} steps"] * (len(steps) > 1)
             sampled = replace(prior, separation=replace(walk, solver=solver))
             found[", ".join([name, *varied])] = Sampling(replace(card, prior=sampled), count)
@@ -101,7 +106,9 @@ def posteriors(card: ModelCard, settings: PriorSettings, arguments: Arguments) -
         f"Gaussian, {value:g} sigma": replace(settings, posterior="gaussian", constrained_stem="", coefficient=value)
         for value in arguments.coefficients
     }
-    return dirac | gaussian
+    exponential = replace(settings.separation, solver="exponential")
+    projected = replace(settings, separation=exponential, posterior="projected", constrained_stem="")
+    return dirac | gaussian | ({"Projected": projected} if arguments.projected else {})
 
 
 def songs_of(arguments: Arguments, card: ModelCard) -> Iterator[Audio]:

@@ -22,9 +22,10 @@ def separate(pull: Pull, sigmas: Tensor, noise: Iterator[Tensor], stepping: Step
     """Sources of the mixture that `pull` was made for; `sigmas` from `diffusion_schedule`.
 
     Draws of noise as in `joint.separate`: the first is the start, then one before every step, and one between the
-    corrections of a step. Only first steps, not their corrections, extrapolate.
+    corrections of a step. Noise on the way would be extrapolated with the answer, so with it steps are of first order.
     """
     gamma = stepping.gamma(len(sigmas) - 1)
+    smooth = gamma == 0 and stepping.corrections == 1
     x, before = begun(sigmas, noise), None
     for sigma, sigma_next in itertools.pairwise(sigmas):
         raised = sigma * (1 + gamma)
@@ -32,11 +33,10 @@ def separate(pull: Pull, sigmas: Tensor, noise: Iterator[Tensor], stepping: Step
             x = x + (raised.square() - sigma.square()).sqrt() * next(noise)
             x, target = pull.target(x, raised)
             aim = target
-            if before is not None and sigma_next > 0 and correction == 0:
-                earlier, earlier_level = before
-                aim = target + (raised / sigma_next).log() / (2 * (earlier_level / raised).log()) * (target - earlier)
-            if correction == 0:
-                before = target, raised
+            if smooth and before is not None and sigma_next > 0:
+                earlier, earlier_sigma = before
+                aim = target + (sigma / sigma_next).log() / (2 * (earlier_sigma / sigma).log()) * (target - earlier)
+            before = target, sigma
             x = _pulled(pull, x, aim, sigma_next / raised)
             if correction < stepping.corrections - 1:
                 x = x + (sigma.square() - sigma_next.square()).sqrt() * next(noise)

@@ -119,6 +119,20 @@ def gaussian_pull(denoise: Denoiser, mixture: Tensor, coefficient: float, source
     return Pull(target, gaussian_stiffness(sources, coefficient))
 
 
+def projected_pull(denoise: Denoiser, mixture: Tensor, sources: int) -> Pull:
+    """The mixture bounds the denoised sources, not the noisy ones (as DDNM does for images, Wang et al. 2022).
+
+    The Dirac posterior gives its constrained source the noise of all others, which the network never saw in training;
+    here the noise of every source stays its own.
+    """
+
+    def target(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        clean = denoise(x, level_of_items(sigma, x))
+        return x, clean + (mixture - clean.sum(1, keepdim=True)) / sources
+
+    return Pull(target, stiffness=1.0)
+
+
 def with_remainder(x: Tensor, mixture: Tensor, constrained: int) -> Tensor:
     """x with source `constrained` replaced by what the others leave of the mixture."""
     if not 0 <= constrained < x.shape[1]:

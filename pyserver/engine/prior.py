@@ -7,12 +7,15 @@ from the caller, as tensors (B, S, `padded_length`). Axes: B batch, S stems, L s
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import reduce
 
+import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
 from pyserver.diffusion import exponential, joint, posteriors
 from pyserver.diffusion.joint import Known, Stepping
+from pyserver.diffusion.posteriors import Pull, Slope
 from pyserver.diffusion.samplers import Denoiser, clamped
 from pyserver.diffusion.schedules import diffusion_schedule
 from pyserver.engine.errors import ModelCannot
@@ -26,30 +29,46 @@ def padded_length(model: JointModel, length: int) -> int:
 
 
 def separate(model: JointModel, mixture_BL: Tensor, card: ModelCard, steps: int, noise: Iterator[Tensor]) -> Tensor:
-    """(B, S, L). With the Dirac posterior the stems sum to the mixture. Raises ModelCannot."""
+    """(B, S, L), the mean of the card's number of samples. But with the Gaussian posterior, the stems sum to the
+    mixture. Raises ModelCannot."""
     settings = _prior(card, "separate")
     length = mixture_BL.shape[-1]
     mixture_B1L = pad(mixture_BL, (0, padded_length(model, length) - length))[:, None]
     walk = _Walk(model, settings.separation, steps, mixture_BL)
-    dirac = settings.posterior == "dirac"
-    constrained, sources = card.stems.index(settings.constrained_stem) if dirac else -1, len(card.stems)
+    draws = settings.separation.draws
+    samples = (_sample(walk, mixture_B1L, card, settings, noise) for _ in range(draws))
+    return reduce(torch.add, samples)[..., :length] / draws
+
+
+def _sample(
+    walk: "_Walk", mixture_B1L: Tensor, card: ModelCard, settings: PriorSettings, noise: Iterator[Tensor]
+) -> Tensor:
+    """(B, S, L) of the posterior that the card names."""
     if settings.separation.solver == "exponential":
-        pull = (
-            posteriors.dirac_pull(walk.denoise, mixture_B1L, constrained, sources)
-            if dirac
-            else posteriors.gaussian_pull(walk.denoise, mixture_B1L, settings.coefficient, sources)
-        )
+        pull = _pull(walk.denoise, mixture_B1L, card, settings)
         found = exponential.separate(pull, walk.sigmas, noise, walk.stepping)
     else:
-        slope = (
-            posteriors.dirac(walk.denoise, mixture_B1L, constrained)
-            if dirac
-            else posteriors.gaussian(walk.denoise, mixture_B1L, settings.coefficient)
-        )
-        found = joint.separate(slope, walk.sigmas, noise, walk.stepping)
-    if dirac:  # the paper's algorithm 1 ends with this; the published code leaves it out
-        found = posteriors.with_remainder(found, mixture_B1L, constrained)
-    return found[..., :length]
+        found = joint.separate(_slope(walk.denoise, mixture_B1L, card, settings), walk.sigmas, noise, walk.stepping)
+    if settings.posterior == "dirac":  # the paper's algorithm 1 ends with this; the published code leaves it out
+        found = posteriors.with_remainder(found, mixture_B1L, card.stems.index(settings.constrained_stem))
+    return found
+
+
+def _pull(denoise: Denoiser, mixture_B1L: Tensor, card: ModelCard, settings: PriorSettings) -> Pull:
+    sources = len(card.stems)
+    match settings.posterior:
+        case "dirac":
+            return posteriors.dirac_pull(denoise, mixture_B1L, card.stems.index(settings.constrained_stem), sources)
+        case "gaussian":
+            return posteriors.gaussian_pull(denoise, mixture_B1L, settings.coefficient, sources)
+        case _:
+            return posteriors.projected_pull(denoise, mixture_B1L, sources)
+
+
+def _slope(denoise: Denoiser, mixture_B1L: Tensor, card: ModelCard, settings: PriorSettings) -> Slope:
+    if settings.posterior == "dirac":
+        return posteriors.dirac(denoise, mixture_B1L, card.stems.index(settings.constrained_stem))
+    return posteriors.gaussian(denoise, mixture_B1L, settings.coefficient)
 
 
 def generate(model: JointModel, card: ModelCard, steps: int, noise: Iterator[Tensor]) -> Tensor:

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from pyserver.models.stft import StftSpec, istft, stft
-from pyserver.models.transformer import RMSNorm, Rotary, Transformer, pairs
+from pyserver.models.transformer import TOKENS_AT_ONCE, RMSNorm, Rotary, Transformer, in_parts, pairs
 
 _MAPPING_MULTIPLIER = 4
+_FRAMES_AT_ONCE = 32
+_ADAPTER_REACH = 2  # frames to either side, by its two convolutions over three
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,21 +209,21 @@ class BSRoformerRefiner(_Trunk):
         """The separator's spectrum as it is added to the noisy stem's; same shape."""
         channels = spectrum_BCFTV.shape[1]
         planes = spectrum_BCFTV.permute(0, 1, 4, 2, 3).flatten(1, 2)
-        adapted: Tensor = self.stft_feature_adapter(planes)
+        adapted = _over_frames(self.stft_feature_adapter, planes)
         return adapted.reshape(adapted.shape[0], channels, 2, *adapted.shape[2:]).permute(0, 1, 3, 4, 2)
 
     def tokens(self, spectrum_BCFTV: Tensor, mapping_BM: Tensor, features: Sequence[Tensor] | None) -> Tensor:
         """What the mask heads take, (B, T, K, D); `features` from the band split on."""
         x_BTKD = self.band_split(pack_spectrum(spectrum_BCFTV))
         if features is not None:
-            x_BTKD = x_BTKD + self.band_split_feature_adapter(features[0])
+            x_BTKD = _with_adapted(x_BTKD, self.band_split_feature_adapter, features[0])
         for i, (over_time, over_bands) in enumerate(pairs(self.layers)):
             x_BKTD = _along(over_time, x_BTKD.transpose(1, 2), mapping_BM)
             if features is not None:
-                x_BKTD = x_BKTD + self.transformer_feature_adapters[2 * i](features[1 + 2 * i])
+                x_BKTD = _with_adapted(x_BKTD, self.transformer_feature_adapters[2 * i], features[1 + 2 * i])
             x_BTKD = _along(over_bands, x_BKTD.transpose(1, 2), mapping_BM)
             if features is not None:
-                x_BTKD = x_BTKD + self.transformer_feature_adapters[2 * i + 1](features[2 + 2 * i])
+                x_BTKD = _with_adapted(x_BTKD, self.transformer_feature_adapters[2 * i + 1], features[2 + 2 * i])
         return self.final_norm(x_BTKD)  # type: ignore[no-any-return]
 
     def core(self, spectrum_BCFTV: Tensor, mapping_BM: Tensor, stem: int, features: Sequence[Tensor] | None) -> Tensor:
@@ -267,6 +269,30 @@ def _spectrum_adapter(planes: int, hidden: int) -> nn.Sequential:
 
 def _token_adapter(dim: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
+
+
+def _over_frames(adapter: nn.Module, planes_BPFT: Tensor) -> Tensor:
+    """The spectrum adapter, on a CPU some frames at a time: its hidden planes are as large as many spectra."""
+    frames = planes_BPFT.shape[-1]
+    if not in_parts(planes_BPFT):
+        return adapter(planes_BPFT)  # type: ignore[no-any-return]
+    parts = []
+    for start in range(0, frames, _FRAMES_AT_ONCE):
+        stop = min(start + _FRAMES_AT_ONCE, frames)
+        first, last = max(0, start - _ADAPTER_REACH), min(frames, stop + _ADAPTER_REACH)
+        parts.append(adapter(planes_BPFT[..., first:last])[..., start - first : stop - first])
+    return torch.cat(parts, dim=-1)
+
+
+def _with_adapted(x: Tensor, adapter: nn.Module, feature: Tensor) -> Tensor:
+    """x plus the adapted feature, of one shape (..., D)."""
+    if not in_parts(x):
+        return x + adapter(feature)  # type: ignore[no-any-return]
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    flat = (torch.split(tensor.reshape(-1, x.shape[-1]), TOKENS_AT_ONCE) for tensor in (x, feature, out))
+    for own, given, place in zip(*flat, strict=True):
+        torch.add(own, adapter(given), out=place)
+    return out
 
 
 def _along(transformer: nn.Module, x: Tensor, mapping_BM: Tensor | None) -> Tensor:

@@ -45,7 +45,8 @@ class WalkSettings:
     `reference_rms`. Fewer steps than `fewest_steps` give nothing worth hearing, so they are not taken.
 
     `solver` makes the steps of a separation: "euler", as published, or "exponential" (`diffusion.exponential`), which
-    few steps do not make diverge."""
+    few steps do not make diverge. A separation is the mean of `draws` samples: each has the posterior's whole variance
+    for its error, on top of the mean's own."""
 
     default_steps: int
     sigma_min: float
@@ -55,8 +56,11 @@ class WalkSettings:
     churn: float = 0.0
     fewest_steps: int = 1
     solver: str = "euler"
+    draws: int = 1
 
     def __post_init__(self) -> None:
+        if self.draws < 1:
+            raise ValueError(f"a mean is of one sample at least, not of {self.draws}")
         if self.solver not in ("euler", "exponential"):
             raise ValueError(f'no solver is called "{self.solver}", only euler and exponential')
         if not 1 <= self.fewest_steps <= self.default_steps:
@@ -64,7 +68,7 @@ class WalkSettings:
 
     def evaluations(self, steps: int) -> int:
         """How often the network is asked for one window."""
-        return steps * self.corrections
+        return steps * self.corrections * self.draws
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,8 +76,9 @@ class PriorSettings:
     """A joint prior over the stems: `separation` walks by the `posterior` that is named.
 
     "dirac": what the other stems leave of the mixture is `constrained_stem`; "gaussian": the mixture is met up to noise
-    of `coefficient` times sigma. `generation` is None for a prior that is not for generating, and `accompanies` says
-    whether what is generated goes with the stems that are given (it cannot where every stem has a network of its own).
+    of `coefficient` times sigma; "projected": the denoised stems sum to the mixture. `generation` is None for a prior
+    that is not for generating, and `accompanies` says whether what is generated goes with the stems that are given (it
+    cannot where every stem has a network of its own).
     One that is for generating only says that it does not separate.
     """
 
@@ -86,8 +91,12 @@ class PriorSettings:
     separates: bool = True
 
     def __post_init__(self) -> None:
-        if self.posterior not in ("dirac", "gaussian"):
-            raise ValueError(f'no posterior is called "{self.posterior}", only dirac and gaussian')
+        if self.posterior not in ("dirac", "gaussian", "projected"):
+            raise ValueError(f'no posterior is called "{self.posterior}", only dirac, gaussian and projected')
+        if self.posterior == "projected" and self.separation.solver != "exponential":
+            raise ValueError("the projected posterior is for the exponential solver")
+        if self.generation is not None and self.generation.draws != 1:
+            raise ValueError("the mean of several pieces of music is none")
         if self.posterior == "gaussian" and self.coefficient <= 0:
             raise ValueError(f"the Gaussian posterior's coefficient is {self.coefficient}, which is not positive")
         if self.accompanies and self.generation is None:

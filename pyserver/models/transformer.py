@@ -11,6 +11,9 @@ import torch
 from torch import Tensor, nn
 
 _FEED_FORWARD_MULTIPLIER = 4
+TOKENS_AT_ONCE = 4096
+"""On a CPU without gradients: few enough that what a layer holds in between stays out of main memory for the most part,
+and in blocks that the C library hands out again without asking the system."""
 
 
 class RMSNorm(nn.Module):
@@ -41,7 +44,7 @@ class Rotary(nn.Module):
         return torch.stack([cos, cos], dim=-1).flatten(-2), torch.stack([-sin, sin], dim=-1).flatten(-2)
 
 
-def rotatepairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate_pairs(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotates (..., length, dim_head) by the angles of `Rotary`: half the passes over memory of even and odd apart."""
     swapped = x.reshape(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
     return x * cos + swapped * sin
@@ -98,7 +101,7 @@ class Attention(nn.Module):
         q, k, v = self.to_qkv(x).reshape(rows, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         cos, sin = self.rotary_embed(length)
         mixed = nn.functional.scaled_dot_product_attention(
-            rotatepairs(q, cos, sin), rotatepairs(k, cos, sin), v, dropout_p=self.dropout if self.training else 0.0
+            rotate_pairs(q, cos, sin), rotate_pairs(k, cos, sin), v, dropout_p=self.dropout if self.training else 0.0
         )
         gated = mixed * self.to_gates(x).sigmoid().transpose(1, 2)[..., None]
         return self.to_out(gated.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
@@ -137,10 +140,26 @@ class Transformer(nn.Module):
         )
 
     def forward(self, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
+        if not in_parts(x):
+            return self._all(x, mapping_BM)
+        items = 1 if mapping_BM is None else len(mapping_BM)
+        out, rows = torch.empty_like(x), max(1, TOKENS_AT_ONCE // x.shape[1])
+        for item, (given, made) in enumerate(zip(x.chunk(items), out.chunk(items), strict=True)):
+            mapping = None if mapping_BM is None else mapping_BM[item : item + 1]
+            for part, place in zip(torch.split(given, rows), torch.split(made, rows), strict=True):
+                place.copy_(self._all(part, mapping))
+        return out
+
+    def _all(self, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
         for attention, feed_forward in pairs(self.layers):
             x = x + attention(x, mapping_BM)
             x = x + feed_forward(x, mapping_BM)
         return x
+
+
+def in_parts(x: Tensor) -> bool:
+    """Whether rows are computed some at a time: they do not depend on each other, and the work is for a CPU now."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
 
 def pairs(layers: nn.ModuleList) -> Iterator[tuple[nn.Module, nn.Module]]:

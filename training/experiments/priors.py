@@ -102,7 +102,7 @@ def _small(name: str, channels: int) -> PriorExperiment:
             ),
             augment=EffectsConfig(loudness=(0.7, 1.4), polarity_chance=0.5),
             optimiser=OptimiserConfig(
-                name="adamw", learning_rate=1e-3, weight_decay=1e-2, decay_steps=1500, clip_norm=1.0
+                name="adamw", learning_rate=5e-4, weight_decay=1e-2, decay_steps=1500, clip_norm=1.0
             ),
             save_every=100,
             validate_every=500,

@@ -1,0 +1,176 @@
+"""The published sizes with random weights: what the pipeline adds to the bare networks, and the most memory it takes:
+
+    python -m benchmarks.full_size                                      # both, minutes on two cores
+    python -m benchmarks.full_size --model unet --rivals compiled onnx  # against the networks compiled, or exported
+
+Separator and one consistency step over one window of 12 (U-Net, mono) or 11 s (BS-RoFormer, stereo), every model in a
+process of its own. Bare networks are called as the pipeline calls them and with nothing around them, in turns with it.
+"""
+
+import multiprocessing
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import tyro
+from torch import Tensor
+
+from benchmarks.table import Row, show
+from pyserver.diffusion.scalings import consistency_scalings
+from pyserver.engine.devices import pick_device, usable_cores
+from pyserver.engine.onnx_runtime import Place, provider_for, put_cores
+from pyserver.engine.pipeline import Pipeline
+from pyserver.engine.torch_backend import probe
+from pyserver.models import catalogue, registry
+from pyserver.models.card import ModelCard
+from pyserver.models.dicose import published_bs_roformer, published_unet
+from pyserver.models.interface import SeparationModel
+from pyserver.models.onnx_export import export_cores
+
+Name = Literal["unet", "bs_roformer"]
+Rival = Literal["compiled", "onnx"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Size:
+    config: Mapping[str, Any]
+    sample_rate_hz: int
+    channels: int
+    window_samples: int
+    margin_samples: int
+    realtime_limit: float | None = None
+    memory_limit_gb: float | None = None
+
+
+SIZES: Mapping[Name, _Size] = {
+    "unet": _Size(
+        config=asdict(published_unet()),
+        sample_rate_hz=22050,
+        channels=1,
+        window_samples=262144,
+        margin_samples=16384,
+        realtime_limit=0.75,
+    ),
+    "bs_roformer": _Size(
+        config=asdict(published_bs_roformer()),
+        sample_rate_hz=44100,
+        channels=2,
+        window_samples=485100,
+        margin_samples=22050,
+        memory_limit_gb=3.0,
+    ),
+}
+OVERHEAD_LIMIT = 1.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    model: Name | None = None
+    """Default: one after the other."""
+    rivals: tuple[Rival, ...] = ()
+    """What else computes the bare networks; compiling and exporting take minutes."""
+    runs: int = 3
+    threads: int = 0
+    """Of a CPU; 0: one for each physical core."""
+
+
+def card(name: Name) -> ModelCard:
+    """As if it had been imported, with four stems."""
+    size, like = SIZES[name], catalogue.find(catalogue.DEFAULT_MODEL).card
+    return replace(
+        like,
+        name=f"dicose_{name} (random weights)",
+        architecture=f"dicose_{name}",
+        config=size.config,
+        stems=like.stems[:4],
+        sample_rate_hz=size.sample_rate_hz,
+        channels=size.channels,
+        window_samples=size.window_samples,
+        margin_samples=size.margin_samples,
+        live_window_samples=size.window_samples // 2,
+    )
+
+
+def network(name: Name) -> SeparationModel:
+    """The same weights every time."""
+    torch.manual_seed(0)
+    found = registry.build(f"dicose_{name}", SIZES[name].config).eval()
+    assert isinstance(found, SeparationModel)
+    return found
+
+
+def bare(model: SeparationModel, size: _Size) -> Tensor:
+    """The separator and one pass of the refiner for all stems, on noise of a window's length."""
+    mixture_BCL = 0.1 * torch.randn(1, size.channels, size.window_samples, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        stems_BSCL, features = model.separate(mixture_BCL)
+        return model.denoise(stems_BSCL, torch.full((1,), 0.003), features, consistency_scalings)
+
+
+def in_turns(calls: Sequence[Callable[[], object]], runs: int) -> list[float]:
+    """Median seconds of each; the first, cold run of each is thrown away."""
+    times: list[list[float]] = [[] for _ in calls]
+    for run in range(runs + 1):
+        for call, taken in zip(calls, times, strict=True):
+            began = time.perf_counter()
+            call()
+            if run:
+                taken.append(time.perf_counter() - began)
+    return [statistics.median(taken) for taken in times]
+
+
+def measured(name: Name, arguments: Arguments) -> list[Row]:
+    """Rows of one model. The peak of memory is read before any rival is made."""
+    threads = arguments.threads or usable_cores()
+    torch.set_num_threads(threads)
+    size, about, model = SIZES[name], card(name), network(name)
+    pipeline, window = Pipeline(model, about, torch.device("cpu")), probe(card(name), size.window_samples, 1)
+    whole_s, bare_s = in_turns([lambda: pipeline.run(window), lambda: bare(model, size)], arguments.runs)
+    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
+    audio_s = size.window_samples / size.sample_rate_hz
+    what = f"full-size {name}, separator + 1 step, {threads} threads"
+    rows = [
+        Row(what, "the audio's duration", whole_s / audio_s, size.realtime_limit),
+        Row(what, "its bare networks, eager", whole_s / bare_s, OVERHEAD_LIMIT),
+        Row(f"{what}: peak memory", "1 GB", peak_gb, size.memory_limit_gb),
+    ]
+    for rival in arguments.rivals:
+        theirs = network(name)
+        with tempfile.TemporaryDirectory() as folder:
+            make_rival(rival, theirs, about, Path(folder), threads)
+            ours_s, rival_s = in_turns(
+                [lambda: pipeline.run(window), lambda: bare(theirs, size)],  # noqa: B023
+                arguments.runs,
+            )
+        rows.append(Row(what, f"its bare networks, {rival}", ours_s / rival_s, OVERHEAD_LIMIT))
+    return rows
+
+
+def make_rival(rival: Rival, model: SeparationModel, about: ModelCard, folder: Path, threads: int) -> None:
+    """Puts other code in the place of the model's networks."""
+    if rival == "compiled":
+        for child in model.children():
+            child.compile(dynamic=False)
+        return
+    device = pick_device("cpu")
+    place = Place(provider_for(device), device, threads)
+    found = export_cores(model, about, folder, lambda core: print(f"exporting {core}", flush=True))
+    put_cores(model, about.architecture, about.name, found, place)
+
+
+def main(arguments: Arguments) -> None:
+    rows: list[Row] = []
+    for name in [arguments.model] if arguments.model else SIZES:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            rows += pool.apply(measured, (name, arguments))
+    show(rows)
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Arguments))
