@@ -16,6 +16,7 @@ import soundfile
 
 from benchmarks.peers import ht_demucs
 from benchmarks.table import Row, show
+from pyserver.allocator import keep_freed_memory
 from pyserver.engine.messages import Audio
 from pyserver.models.catalogue import DEFAULT_MODEL
 from training.separate import local_separator
@@ -66,6 +67,7 @@ def bounce(folder: Path) -> float:
 
 
 def main() -> None:
+    keep_freed_memory()  # as the engine process does
     audio, rate = soundfile.read(SONG, dtype="float32", always_2d=True)
     song_CN, duration_s = audio.T.copy(), len(audio) / rate
     times = separation(song_CN)

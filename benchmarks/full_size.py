@@ -22,6 +22,7 @@ import tyro
 from torch import Tensor
 
 from benchmarks.table import Row, show
+from pyserver.allocator import keep_freed_memory
 from pyserver.diffusion.scalings import consistency_scalings
 from pyserver.engine.devices import pick_device, usable_cores
 from pyserver.engine.onnx_runtime import Place, provider_for, put_cores
@@ -129,6 +130,7 @@ def measured(name: Name, arguments: Arguments) -> list[Row]:
     """Rows of one model. The peak of memory is read before any rival is made."""
     threads = arguments.threads or usable_cores()
     torch.set_num_threads(threads)
+    keep_freed_memory()  # as the engine process does
     size, about, model = SIZES[name], card(name), network(name)
     pipeline, window = Pipeline(model, about, torch.device("cpu")), probe(card(name), size.window_samples, 1)
     whole_s, bare_s = in_turns([lambda: pipeline.run(window), lambda: bare(model, size)], arguments.runs)

@@ -25,12 +25,12 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from benchmarks.table import machine
+from pyserver.allocator import keep_freed_memory
 from pyserver.models import registry
 from training.blocks import checkpoint_activations, compile_blocks
 from training.experiments.experiment import Experiment, Sources
 from training.experiments.registry import experiment
 from training.loop import Precision, Stage, TrainConfig, add_up_gradients, update_average
-from training.memory import keep_freed_memory
 from training.optimisers import Optimiser, build_optimiser, clip_gradients
 from training.parallel import World, join
 

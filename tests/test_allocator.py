@@ -1,4 +1,4 @@
-"""What one thread used for windows is there for the others."""
+"""What one thread used for windows is there for the others, and for the next ones until it is given back."""
 
 import subprocess
 import sys
@@ -43,3 +43,26 @@ go_on.set()
 def test_threads_use_the_same_memory_for_their_windows_one_after_the_other() -> None:
     more_mib = int(subprocess.check_output([sys.executable, "-c", _WINDOWS], text=True))
     assert more_mib < 60  # without share_one_heap: every thread's own
+
+
+_KEPT = """
+import numpy as np, psutil
+from pyserver import allocator
+
+resident = lambda: psutil.Process().memory_info().rss >> 20
+allocator.keep_freed_memory()
+before = resident()
+blocks = [np.ones(50 << 20, np.uint8) for _ in range(4)]
+bytes(100)
+del blocks
+print(resident() - before)
+allocator.give_back_memory()
+print(resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is done")
+def test_freed_memory_is_kept_until_it_is_given_back() -> None:
+    kept_mib, left_mib = map(int, subprocess.check_output([sys.executable, "-c", _KEPT], text=True).split())
+    assert kept_mib > 150
+    assert left_mib < 20

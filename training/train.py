@@ -15,13 +15,13 @@ import torch
 import tyro
 from torch import Tensor
 
+from pyserver.allocator import keep_freed_memory
 from training.board import Board, NoBoard, TensorBoard
 from training.data.datasets import DatasetError, open_dataset
 from training.data.pool import StemPool, batches
 from training.experiments.experiment import Experiment, MissingRun, Sources
 from training.experiments.registry import EXPERIMENTS, UnknownExperiment, experiment
 from training.loop import Precision, TrainConfig, train
-from training.memory import keep_freed_memory
 from training.parallel import World, join, leave
 from training.runs import Run, RunMismatch
 

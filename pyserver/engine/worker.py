@@ -16,6 +16,7 @@ import uuid
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 
+from pyserver import allocator
 from pyserver.engine.backend import Backend, DeviceLost
 from pyserver.engine.errors import EngineFailed
 from pyserver.engine.messages import LoadedModel, WalkResult, WindowResult
@@ -39,11 +40,14 @@ log = logging.getLogger(__name__)
 
 _BOUNCE_PRIORITY = 10  # a tenth of the time that live has when both want to compute; the lowest, 19, would starve
 _LIVE_PRIORITY = -10
+_IDLE_S = 5.0  # after which the memory of windows is given back
 
 
 def main(pipe: Connection, config: EngineConfig) -> None:
     """What `EngineProcess` spawns. Ends when it is told to, when the pipe closes, and when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
+    allocator.share_one_heap()
+    allocator.keep_freed_memory()
     threading.Thread(target=_die_with_parent, name="parent watch", daemon=True).start()
     outbox = _Outbox(pipe)
     logging.basicConfig(handlers=[_LogToParent(outbox)], level=logging.INFO)
@@ -144,9 +148,17 @@ def _lane_of_priority(priority: int, requests: "queue.SimpleQueue[Request]", out
 
 def _lane(requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Backend) -> None:
     while True:
-        request = requests.get()
+        request = _next(requests)
         outbox.send(Started(request.call_id))
         outbox.send(Reply(request.call_id, _answer(backend, request)))
+
+
+def _next(requests: "queue.SimpleQueue[Request]") -> Request:
+    try:
+        return requests.get(timeout=_IDLE_S)
+    except queue.Empty:
+        allocator.give_back_memory()
+        return requests.get()
 
 
 def _answer(backend: Backend, request: Request) -> WindowResult | WalkResult | LoadedModel | Failure | None:
