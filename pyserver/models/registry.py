@@ -56,11 +56,18 @@ def _isdm(config: Config) -> AnyModel:
     return IndependentSources.from_config(config)
 
 
+def _fixed_shares(config: Config) -> AnyModel:
+    from pyserver.models.shares import FixedShares
+
+    return FixedShares.from_config(config)
+
+
 ARCHITECTURES: dict[str, Callable[[Config], AnyModel]] = {
     "band_split": _band_split,
     "dicose_bs_roformer": _dicose_bs_roformer,
     "dicose_unet": _dicose_unet,
     "diff_vs": _diff_vs,
+    "fixed_shares": _fixed_shares,
     "isdm": _isdm,
     "msdm": _msdm,
 }
