@@ -52,6 +52,8 @@ def test_no_request_gets_so_few_steps_that_errors_grow(name: str) -> None:
     found = experiment(name)
     assert isinstance(found, PriorExperiment)
     walk, stiffness = found.prior.separation, dirac_stiffness(len(found.stems))
+    if walk.solver == "exponential":
+        return  # which no number of steps makes diverge (test_exponential)
     for steps in (walk.fewest_steps, walk.default_steps):
         sigmas = diffusion_schedule(steps, walk.sigma_min, walk.sigma_max, walk.rho)
         assert error_gain(stiffness, sigmas, Stepping(corrections=walk.corrections, churn=walk.churn)) < 0.9

@@ -107,7 +107,7 @@ class PriorExperiment(Experiment):
         if stacked > network["patch_factor"]:  # a norm at the network's ends has a group for each stem
             network |= {"patch_factor": 8, "channels": 8 * stacked}
         crop = replace(self.train.crop, samples=self.decimation * SMALL_CROP_SAMPLES)
-        walk = replace(self.prior.separation, default_steps=2, fewest_steps=1, corrections=1)
+        walk = replace(self.prior.separation, default_steps=2, fewest_steps=1, corrections=1, draws=1)
         return replace(
             self,
             network=replace(self.network, network=network),
