@@ -8,7 +8,6 @@ A server of its own with the shipped model, the plugin in the console host that 
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import soundfile
 import tyro
 
+from benchmarks.serving import serving
 from benchmarks.table import machine
 
 ROOT = Path(__file__).parent.parent
@@ -70,17 +70,11 @@ def main(arguments: Arguments) -> None:
         song = Path(folder) / "song.wav"
         soundfile.write(song, song_NC, rate, subtype="FLOAT")
         environment = os.environ | {"STEMLINE_HOME": folder, "STEMLINE_NO_AUTOSTART": "1"}
-        command = [sys.executable, "-m", "pyserver", "--cpu"]
-        with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as server:
-            assert server.stdout is not None
-            server.stdout.readline()  # it is ready
-            try:
-                commands = script(song, rate, arguments.block, arguments.latency_s, runs)
-                done = subprocess.run(
-                    [str(host), "-"], input=commands, env=environment, capture_output=True, text=True, check=True
-                )
-            finally:
-                server.terminate()
+        with serving(Path(folder)):
+            commands = script(song, rate, arguments.block, arguments.latency_s, runs)
+            done = subprocess.run(
+                [str(host), "-"], input=commands, env=environment, capture_output=True, text=True, check=True
+            )
     warm, end = (answer for line in done.stdout.splitlines() if "late_blocks" in (answer := json.loads(line)))
     blocks, late = end["blocks"] - warm["blocks"], end["late_blocks"] - warm["late_blocks"]
     print(machine())
