@@ -102,7 +102,7 @@ def dirac_pull(denoise: Denoiser, mixture: Tensor, constrained: int, sources: in
     def target(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         x = with_remainder(x, mixture, constrained)
         clean = denoise(x, level_of_items(sigma, x))
-        return x, clean + (mixture - clean.sum(1, keepdim=True)) / sources
+        return x, with_missing(clean, mixture, sources)
 
     return Pull(target, dirac_stiffness(sources), constrained)
 
@@ -114,7 +114,7 @@ def gaussian_pull(denoise: Denoiser, mixture: Tensor, coefficient: float, source
 
     def target(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         clean = denoise(x, level_of_items(sigma, x))
-        return x, clean + (mixture - clean.sum(1, keepdim=True)) / (sources + 2 * coefficient**2)
+        return x, with_missing(clean, mixture, sources + 2 * coefficient**2)
 
     return Pull(target, gaussian_stiffness(sources, coefficient))
 
@@ -128,9 +128,14 @@ def projected_pull(denoise: Denoiser, mixture: Tensor, sources: int) -> Pull:
 
     def target(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         clean = denoise(x, level_of_items(sigma, x))
-        return x, clean + (mixture - clean.sum(1, keepdim=True)) / sources
+        return x, with_missing(clean, mixture, sources)
 
     return Pull(target, stiffness=1.0)
+
+
+def with_missing(x: Tensor, mixture: Tensor, parts: float) -> Tensor:
+    """x, each source with one of so many equal parts of what all of them miss of the mixture."""
+    return x + (mixture - x.sum(1, keepdim=True)) / parts
 
 
 def with_remainder(x: Tensor, mixture: Tensor, constrained: int) -> Tensor:
