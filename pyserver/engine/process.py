@@ -9,7 +9,6 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from pyserver.engine.messages import (
     WindowRequest,
     WindowResult,
 )
+from pyserver.engine.pipe import Pipe
 from pyserver.engine.wire import (
     Call,
     Failure,
@@ -73,7 +73,7 @@ class _Child:
     """One engine process, with a thread for each direction of its pipe: either may block for as long as it likes."""
 
     process: SpawnProcess
-    pipe: Connection
+    pipe: Pipe
     ready: "asyncio.Future[Ready]"
     outbox: "queue.SimpleQueue[Request | None]" = field(default_factory=queue.SimpleQueue)  # None ends the engine
     reader: threading.Thread | None = None  # lives exactly as long as the process
@@ -189,7 +189,7 @@ class EngineProcess:
         """Spawn an engine, wait until it is ready and give it everything that waits. Raises what keeps it from that."""
         # Spawned, never forked: gRPC's threads would not survive in a forked child.
         context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe(duplex=True)
+        ours, theirs = Pipe.pair()
         arguments = (theirs, self._config)
         process = context.Process(target=_child_main, args=arguments, name="stemline-engine", daemon=True)
         process.start()
@@ -296,7 +296,7 @@ def _same(known: LoadedModel, now: LoadedModel) -> bool:
     return (known.weights_sha256, known.backend) == (now.weights_sha256, now.backend)
 
 
-def _child_main(pipe: Connection, config: EngineConfig) -> None:
+def _child_main(pipe: Pipe, config: EngineConfig) -> None:
     from pyserver.engine import worker
 
     worker.main(pipe, config)

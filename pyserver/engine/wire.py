@@ -1,7 +1,7 @@
 """What the API process and the engine process say to each other over their pipe. Needs no torch.
 
-Messages are pickled: both ends are the same program, and the pipe is inherited by the child alone. Errors are not
-pickled but described, so that the API process never imports the module (and with it torch) that defines them.
+Errors are not pickled as the rest is (pyserver.engine.pipe) but described, so that the API process never imports the
+module (and with it torch) that defines them.
 """
 
 from collections.abc import Iterator

@@ -14,12 +14,13 @@ import threading
 import traceback
 import uuid
 from multiprocessing import parent_process
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import wait
 
 from pyserver import allocator
 from pyserver.engine.backend import Backend, DeviceLost
 from pyserver.engine.errors import EngineFailed
 from pyserver.engine.messages import LoadedModel, WalkResult, WindowResult
+from pyserver.engine.pipe import Pipe
 from pyserver.engine.process import EngineConfig
 from pyserver.engine.wire import (
     Failure,
@@ -43,7 +44,7 @@ _LIVE_PRIORITY = -10
 _IDLE_S = 5.0  # after which the memory of windows is given back
 
 
-def main(pipe: Connection, config: EngineConfig) -> None:
+def main(pipe: Pipe, config: EngineConfig) -> None:
     """What `EngineProcess` spawns. Ends when it is told to, when the pipe closes, and when its parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which then closes the pipe
     allocator.share_one_heap()
@@ -82,7 +83,7 @@ def _warm(backend: Backend, model: str | None) -> LoadedModel | None:
 class _Outbox:
     """Replies from two threads onto one pipe."""
 
-    def __init__(self, pipe: Connection) -> None:
+    def __init__(self, pipe: Pipe) -> None:
         self._pipe, self._lock = pipe, threading.Lock()
 
     def send(self, message: FromEngine) -> None:
@@ -99,7 +100,7 @@ class _LogToParent(logging.Handler):
         self._outbox.send(LogLine(record.name, record.levelno, record.getMessage()))
 
 
-def _serve(pipe: Connection, outbox: _Outbox, backend: Backend) -> None:
+def _serve(pipe: Pipe, outbox: _Outbox, backend: Backend) -> None:
     lanes = _start_lanes(outbox, backend)
     while True:
         try:

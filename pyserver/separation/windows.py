@@ -9,6 +9,7 @@ song, so that its first body starts at position 0.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -79,6 +80,9 @@ def plan(shape: WindowShape, num_samples: int, first: int = 0) -> Iterator[Windo
     return (Window(index, shape) for index in range(first, window_count(shape, num_samples)))
 
 
+@cache
 def fade_in(fade: int) -> npt.NDArray[np.float32]:
     """Rising half of the cross-fade; the falling half is `1 - fade_in`, so that the two sum to one exactly."""
-    return ((np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)).astype(np.float32)
+    rise_F: npt.NDArray[np.float32] = ((np.arange(fade, dtype=np.float32) + 0.5) / max(fade, 1)).astype(np.float32)
+    rise_F.setflags(write=False)  # every window has the same
+    return rise_F

@@ -88,7 +88,7 @@ def stem_blocks(stems_SCN: Audio, start_sample: int) -> list[audio_pb2.StemBlock
             block=audio_pb2.Block(
                 start_sample=start_sample,
                 num_samples=stem_CN.shape[1],
-                samples=np.ascontiguousarray(stem_CN, dtype="<f4").tobytes(),
+                samples=stem_CN.astype("<f4", copy=False).tobytes(),
             ),
         )
         for index, stem_CN in enumerate(stems_SCN)
