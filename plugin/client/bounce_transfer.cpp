@@ -11,7 +11,7 @@ namespace v1 = stems::v1;
 
 namespace {
 
-constexpr std::int64_t chunkBytes = 256 * 1024;
+constexpr std::int64_t chunkBytes = 1024 * 1024;
 constexpr double quickCallSeconds = 10;
 
 } // namespace

@@ -29,7 +29,7 @@ from pyserver.errors import StemlineError
 
 ERROR_DOMAIN = "stemline"
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024  # gRPC's default, on both sides
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 1024 * 1024
 # A client may ping every PING_S; a server that allowed less would close the channel ("too many pings").
 PING_S, PING_TIMEOUT_S, MIN_PING_S = 10, 5, 5
 
