@@ -66,7 +66,8 @@ def _placed(covariances_BFSK: Tensor, config: SpatialConfig) -> Tensor:
     if config.reach:
         around = F.pad(spread, (config.reach, config.reach), mode="replicate")
         spread = F.avg_pool1d(around, 2 * config.reach + 1, 1)
-    found = spread.reshape(batch, stems, 4, bins).permute(0, 3, 1, 2)
+    # laid out anew: a product of matrices whose rows do not lie together copies each of them for itself
+    found = spread.reshape(batch, stems, 4, bins).permute(0, 3, 1, 2).contiguous()
     found = found / (found[..., :2].mean(-1, keepdim=True) + 1e-20)
     identity = found.new_tensor([1.0, 1.0, 0.0, 0.0])
     return (found + config.floor * identity) / (1 + config.floor)
@@ -98,19 +99,21 @@ def _outer(z_BFQT: Tensor) -> Tensor:
 
 
 def _around_both(inner_BFSK: Tensor, R_BFSK: Tensor) -> Tensor:
-    """R·inner·R^H: the covariance of R times what has the covariance `inner`."""
-    R, inner = _matrix(R_BFSK), _matrix(inner_BFSK)
-    product = R @ inner @ R.mH
-    left, right, cross = product[..., 0, 0].real, product[..., 1, 1].real, product[..., 0, 1]
-    return torch.stack([left, right, cross.real, cross.imag], dim=-1)
-
-
-def _matrix(hermitian_BFSK: Tensor) -> Tensor:
-    left, right, real, imag = hermitian_BFSK.unbind(-1)
-    cross = torch.complex(real, imag)
-    none = torch.zeros_like(left)
-    entries = torch.complex(left, none), cross, torch.complex(real, -imag), torch.complex(right, none)
-    return torch.stack(entries, dim=-1).reshape(*left.shape, 2, 2)
+    """R·inner·R: the covariance of R times what has the covariance `inner`. Written out, since libraries take matrices
+    of two rows one by one."""
+    a, b, c, d = R_BFSK.unbind(-1)  # left, right, and the cross term c + di
+    p, s, q, r = inner_BFSK.unbind(-1)
+    inside, twice, across = 2 * (c * q + d * r), 2 * c * d, c.square() - d.square()
+    through, diagonal = c.square() + d.square(), a * p + b * s
+    return torch.stack(
+        [
+            a * (a * p + inside) + through * s,
+            b * (b * s + inside) + through * p,
+            c * diagonal + (a * b + across) * q + twice * r,
+            d * diagonal + (a * b - across) * r + twice * q,
+        ],
+        dim=-1,
+    )
 
 
 def _as_real(R_BFSK: Tensor) -> Tensor:
