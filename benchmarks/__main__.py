@@ -1,6 +1,7 @@
-"""`make bench`: one table of ratios, each measured against its reference in this very run.
+"""`make bench`: one table of ratios, each measured against its reference in this very run, in a quarter of an hour.
 
 Medians of a few runs on an otherwise idle machine; on a busy one only the ratios between our own rows mean something.
+What takes songs, hours or a GPU is not in it: benchmarks.latency, .memory, .live, .backends, .training_step.
 """
 
 import statistics
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import soundfile
 
+from benchmarks import full_size, sessions, start, transport
 from benchmarks.peers import ht_demucs
 from benchmarks.table import Row, show
 from pyserver.allocator import keep_freed_memory
@@ -66,7 +68,7 @@ def bounce(folder: Path) -> float:
     return time.perf_counter() - began
 
 
-def main() -> None:
+def shipped_model() -> list[Row]:
     keep_freed_memory()  # as the engine process does
     audio, rate = soundfile.read(SONG, dtype="float32", always_2d=True)
     song_CN, duration_s = audio.T.copy(), len(audio) / rate
@@ -82,7 +84,19 @@ def main() -> None:
     rows.append(
         Row("`bounce` with a server's start and stop, gRPC and files", "the song's duration", whole / duration_s)
     )
-    show(rows)
+    return rows
+
+
+def main() -> None:
+    show(
+        {
+            "python -m benchmarks": shipped_model(),
+            "python -m benchmarks.start": start.rows(start.Arguments()),
+            "python -m benchmarks.transport --minutes 0.5": transport.rows(transport.Arguments(minutes=0.5)),
+            "python -m benchmarks.sessions": sessions.rows(sessions.Arguments()),
+            "python -m benchmarks.full_size": full_size.rows(full_size.Arguments()),
+        }
+    )
 
 
 if __name__ == "__main__":

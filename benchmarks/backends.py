@@ -58,7 +58,7 @@ def main(arguments: Arguments) -> None:
             timed = compared(lambda: with_torch.run(window), lambda: with_onnx.run(window))  # noqa: B023
             what = f"{card.name}, a {what} window, {steps} steps, {place.provider} {version()}"
             rows.append(Row(what, f"PyTorch, {place.threads} threads", timed.ratio))
-        show(rows)
+        show({"python -m benchmarks.backends": rows})
 
 
 def _twins(arguments: Arguments) -> tuple[ModelCard, AnyModel, AnyModel]:

@@ -166,13 +166,13 @@ def make_rival(rival: Rival, model: SeparationModel, about: ModelCard, folder: P
     put_cores(model, about.architecture, about.name, found, place)
 
 
-def main(arguments: Arguments) -> None:
-    rows: list[Row] = []
+def rows(arguments: Arguments) -> list[Row]:
+    found: list[Row] = []
     for name in [arguments.model] if arguments.model else SIZES:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            rows += pool.apply(measured, (name, arguments))
-    show(rows)
+            found += pool.apply(measured, (name, arguments))
+    return found
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    show({"python -m benchmarks.full_size": rows(tyro.cli(Arguments))})

@@ -79,7 +79,7 @@ async def sessions(server: Running, numbers: Iterable[int]) -> None:
     await asyncio.sleep(SETTLED_S)
 
 
-def main(arguments: Arguments) -> None:
+def rows(arguments: Arguments) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
         found_by = write_instant_model(Path(name) / "models")
         with serving(Path(name) / "home", ("--model", INSTANT), found_by) as server:
@@ -88,14 +88,12 @@ def main(arguments: Arguments) -> None:
             asyncio.run(sessions(server, range(arguments.few, arguments.many)))
             many = Size.of(server)
     what, against = f"a server after {arguments.many} live sessions", f"after {arguments.few}"
-    show(
-        [
-            Row(f"{what}: memory", f"{against}, {few.memory / 1e6:.0f} MB", many.memory / few.memory, 1.05),
-            Row(f"{what}: threads", f"{against}, {few.threads}", many.threads / few.threads, 1.05),
-            Row(f"{what}: open files", f"{against}, {few.descriptors}", many.descriptors / few.descriptors, 1.05),
-        ]
-    )
+    return [
+        Row(f"{what}: memory", f"{against}, {few.memory / 1e6:.0f} MB", many.memory / few.memory, 1.05),
+        Row(f"{what}: threads", f"{against}, {few.threads}", many.threads / few.threads, 1.05),
+        Row(f"{what}: open files", f"{against}, {few.descriptors}", many.descriptors / few.descriptors, 1.05),
+    ]
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    show({"python -m benchmarks.sessions": rows(tyro.cli(Arguments))})

@@ -71,14 +71,14 @@ def once(folder: Path) -> Start:
         return Start(serving_s, asyncio.run(first_stems_s(server)) - waited, cpu_s, idle_bytes)
 
 
-def main(arguments: Arguments) -> None:
+def rows(arguments: Arguments) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         found = [once(Path(folder) / str(run)) for run in range(arguments.runs)]
 
     def median(name: str) -> float:
         return statistics.median(getattr(each, name) for each in found)
 
-    rows = [
+    return [
         Row("process start to SERVING", "1 s", median("serving_s"), SERVING_LIMIT_S),
         Row("process start to a live session's first stems", "1 s", median("window_s"), WINDOW_LIMIT_S),
         Row("CPU time of both processes until SERVING", "1 s", median("cpu_s")),
@@ -86,8 +86,7 @@ def main(arguments: Arguments) -> None:
             "idle with the shipped model: memory of its own", "1 GB", median("idle_bytes") / 1e9, IDLE_LIMIT_BYTES / 1e9
         ),
     ]
-    show(rows)
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    show({"python -m benchmarks.start": rows(tyro.cli(Arguments))})

@@ -1,7 +1,7 @@
 """Rows of the benchmark table: what is compared with what, and the ratio."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,11 +28,15 @@ def machine() -> str:
     return f"{name}, {psutil.cpu_count(logical=False)} cores, torch {torch.__version__}"
 
 
-def show(rows: Sequence[Row]) -> None:
+def show(sections: Mapping[str, Sequence[Row]]) -> None:
+    """Rows by the command that measures them alone."""
     table = Table(title=f"Ratios on {machine()}", title_justify="left")
     for column in ("what", "against", "ratio", "limit"):
         table.add_column(column, justify="left" if column in ("what", "against") else "right")
-    for row in rows:
-        limit = "" if row.limit is None else f"≤ {row.limit:g}"
-        table.add_row(row.what, row.against, f"{row.ratio:.3f}", limit)
+    for command, rows in sections.items():
+        table.add_row(f"[bold]{command}[/bold]")
+        for row in rows:
+            limit = "" if row.limit is None else f"≤ {row.limit:g}"
+            table.add_row(row.what, row.against, f"{row.ratio:.3f}", limit)
+        table.add_section()
     Console(width=120).print(table)

@@ -182,8 +182,8 @@ def raw_socket_s(folder: Path, count: int) -> float:
         return time.monotonic() - began
 
 
-def main(arguments: Arguments) -> None:
-    rows = []
+def rows(arguments: Arguments) -> list[Row]:
+    measured = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         found_by = write_instant_model(folder / "models")
@@ -192,10 +192,10 @@ def main(arguments: Arguments) -> None:
             what = (
                 f"a live session of {arguments.sessions}, hop {1000 * found.hop_s:.0f} ms, blocks of {arguments.block}"
             )
-            rows.append(Row(f"{what}: CPU time", "real time", found.cost, 0.01))
-            rows.append(Row(f"{what}: the engine's part", "real time", found.engine))
+            measured.append(Row(f"{what}: CPU time", "real time", found.cost, 0.01))
+            measured.append(Row(f"{what}: the engine's part", "real time", found.engine))
             total_s = 60 * arguments.minutes * arguments.sessions
-            rows.append(
+            measured.append(
                 Row(f"{what}, latency {1000 * found.latency_s:.0f} ms: late", "all", found.missing_s / total_s, 0.0)
             )
             if arguments.song_s:
@@ -203,9 +203,13 @@ def main(arguments: Arguments) -> None:
                 song_NC[:] = np.random.default_rng(0).standard_normal(2) * 0.1
                 up_s, down_s, down = asyncio.run(bounce(server, song_NC))
                 raw_up, raw_down = (raw_socket_s(_fresh(folder), count) for count in (song_NC.nbytes, down))
-                rows.append(Row(f"a song up, {song_NC.nbytes / 1e6:.0f} MB", "a raw Unix socket", up_s / raw_up, 2.0))
-                rows.append(Row(f"its stems down, {down / 1e6:.0f} MB", "a raw Unix socket", down_s / raw_down, 2.0))
-    show(rows)
+                measured.append(
+                    Row(f"a song up, {song_NC.nbytes / 1e6:.0f} MB", "a raw Unix socket", up_s / raw_up, 2.0)
+                )
+                measured.append(
+                    Row(f"its stems down, {down / 1e6:.0f} MB", "a raw Unix socket", down_s / raw_down, 2.0)
+                )
+    return measured
 
 
 def _fresh(folder: Path) -> Path:
@@ -213,4 +217,4 @@ def _fresh(folder: Path) -> Path:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Arguments))
+    show({"python -m benchmarks.transport": rows(tyro.cli(Arguments))})
