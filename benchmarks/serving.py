@@ -18,6 +18,9 @@ from pyserver.models.card import ModelCard
 from pyserver.service.channel import Target
 
 INSTANT = "instant"
+"""With live windows as short as hops of 100 ms allow."""
+INSTANT_LONG = "instant-long"
+"""With live windows like the shipped model's."""
 STOP_LIMIT_S = 20
 
 
@@ -67,15 +70,21 @@ def serving(
             server.wait(STOP_LIMIT_S)
 
 
-def write_instant_model(models: Path) -> Mapping[str, str]:
-    """Fixed shares for stems; gives the environment that finds it. Its live window has room for hops of 100 ms."""
+def write_instant_models(models: Path) -> Mapping[str, str]:
+    """Fixed shares for stems; gives the environment that finds them."""
+    _write_instant_model(models, INSTANT, live_window_samples=8192, live_lookahead_samples=1024)
+    _write_instant_model(models, INSTANT_LONG, live_window_samples=44100, live_lookahead_samples=2205)
+    return {"STEMLINE_MODELS": str(models)}
+
+
+def _write_instant_model(models: Path, name: str, *, live_window_samples: int, live_lookahead_samples: int) -> None:
     config = {"stems": 5}
-    network, folder = registry.build("fixed_shares", config), models / INSTANT
+    network, folder = registry.build("fixed_shares", config), models / name
     folder.mkdir(parents=True)
     weights = folder / "model.safetensors"
     save_file(network.state_dict(), weights)
     card = ModelCard(
-        name=INSTANT,
+        name=name,
         title="Fixed shares of the mixture",
         architecture="fixed_shares",
         config=config,
@@ -85,8 +94,8 @@ def write_instant_model(models: Path) -> Mapping[str, str]:
         window_samples=262144,
         margin_samples=8192,
         fade_samples=2048,
-        live_window_samples=8192,
-        live_lookahead_samples=1024,
+        live_window_samples=live_window_samples,
+        live_lookahead_samples=live_lookahead_samples,
         reference_rms=0.1,
         complete=False,
         refiner=None,
@@ -95,7 +104,6 @@ def write_instant_model(models: Path) -> Mapping[str, str]:
         sha256={weights.name: catalogue.sha256_of(weights)},
     )
     (folder / catalogue.CARD_FILE).write_text(card.to_json(), encoding="utf-8")
-    return {"STEMLINE_MODELS": str(models)}
 
 
 def _cpu_s(process: psutil.Process) -> float:

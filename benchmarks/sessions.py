@@ -15,13 +15,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from benchmarks.serving import INSTANT, Running, serving, write_instant_model
+from benchmarks.serving import INSTANT, Running, serving, write_instant_models
 from benchmarks.table import Row, show
-from benchmarks.transport import RATE_HZ, settings
+from benchmarks.transport import RATE_HZ, SHORTEST_USE, settings
 from pyserver.cli.live_stream import LiveClient
 from pyserver.service.channel import Connection, connect
 
-BLOCK = 512
 AT_ONCE = 8
 SECONDS_EACH = 1.0
 SETTLED_S = 7.0
@@ -52,11 +51,11 @@ class Size:
 
 async def play(connection: Connection, number: int) -> None:
     """One session."""
-    client = LiveClient(connection, settings(number, BLOCK))
+    client = LiveClient(connection, settings(SHORTEST_USE, number))
     running = asyncio.create_task(client.run())
     await client.ready
-    block_NC = np.full((BLOCK, 2), 0.1, np.float32)
-    for _ in range(round(SECONDS_EACH * RATE_HZ / BLOCK)):
+    block_NC = np.full((SHORTEST_USE.block, 2), 0.1, np.float32)
+    for _ in range(round(SECONDS_EACH * RATE_HZ / SHORTEST_USE.block)):
         client.exchange(block_NC)
     if number % 3:
         client.finish()
@@ -81,7 +80,7 @@ async def sessions(server: Running, numbers: Iterable[int]) -> None:
 
 def rows(arguments: Arguments) -> list[Row]:
     with tempfile.TemporaryDirectory() as name:
-        found_by = write_instant_model(Path(name) / "models")
+        found_by = write_instant_models(Path(name) / "models")
         with serving(Path(name) / "home", ("--model", INSTANT), found_by) as server:
             asyncio.run(sessions(server, range(arguments.few)))
             few = Size.of(server)

@@ -3,9 +3,10 @@
     python -m benchmarks.transport                 # 16 sessions for 10 minutes, then a song there and back
     python -m benchmarks.transport --minutes 0.5
 
-Live: real time, stereo at 44.1 kHz, blocks as the plugin sends them by default, all sessions out of one client. The
-cost is CPU time of the server's two processes. Bounce: bytes of a song that go up and of its stems that come down,
-against as many through a Unix socket between two processes, from a file and into one, in messages of the same size.
+Live: real time, stereo at 44.1 kHz, all sessions out of one client, once as the plugin opens them by default (3 s of
+latency) and once at the shortest hop. The cost is CPU time of the server's two processes. Bounce: bytes of a song that
+go up and of its stems that come down, against as many through a Unix socket between two processes, from a file and into
+one, in messages of the same size.
 """
 
 import asyncio
@@ -26,7 +27,7 @@ import numpy.typing as npt
 import tyro
 from stems.v1 import audio_pb2, bounce_pb2
 
-from benchmarks.serving import INSTANT, Running, serving, write_instant_model
+from benchmarks.serving import INSTANT, INSTANT_LONG, Running, serving, write_instant_models
 from benchmarks.table import Row, show
 from pyserver.cli.live_stream import LiveClient, LiveSettings
 from pyserver.service.channel import CHUNK_BYTES, Connection, connect
@@ -40,10 +41,21 @@ class Arguments:
     minutes: float = 10.0
     """Of real time."""
     sessions: int = 16
-    block: int = 512
-    """Samples in a message of a client."""
     song_s: float = 120.0
     """Of the song that is bounced; 0: none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """How sessions are opened. `block`: samples in a message of the client's."""
+
+    model: str
+    max_latency_s: float | None
+    block: int
+
+
+DEFAULT_USE = Use(INSTANT_LONG, 2.9, 4096)  # what the plugin asks for at its default latency
+SHORTEST_USE = Use(INSTANT, None, 512)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +69,16 @@ class Live:
     latency_s: float
 
 
-async def live(server: Running, arguments: Arguments) -> Live:
+async def live(server: Running, use: Use, arguments: Arguments) -> Live:
     """Many sessions in real time; samples that were not there when they were due are counted."""
     async with await connect(server.target) as connection:
-        clients = [LiveClient(connection, settings(seed, arguments.block)) for seed in range(arguments.sessions)]
+        clients = [LiveClient(connection, settings(use, seed)) for seed in range(arguments.sessions)]
         running = [asyncio.create_task(client.run()) for client in clients]
         ready = [await client.ready for client in clients]
-        await play(clients, arguments.block, WARM_UP_S)
+        await play(clients, use.block, WARM_UP_S + (use.max_latency_s or 0.0))
         before, missing = server.cpu_s(), sum(client.missing_samples for client in clients)
         began = time.monotonic()
-        await play(clients, arguments.block, 60 * arguments.minutes)
+        await play(clients, use.block, 60 * arguments.minutes)
         spent, took = server.cpu_s(), time.monotonic() - began
         missing = sum(client.missing_samples for client in clients) - missing
         for client in clients:
@@ -92,16 +104,16 @@ async def play(clients: list[LiveClient], size: int, seconds: float) -> None:
             client.exchange(noise_NC)
 
 
-def settings(seed: int, block: int) -> LiveSettings:
+def settings(use: Use, seed: int) -> LiveSettings:
     return LiveSettings(
-        model=INSTANT,
+        model=use.model,
         sample_rate_hz=RATE_HZ,
         channels=2,
-        block_samples=block,
+        block_samples=use.block,
         stems=(),
         steps=0,
         seed=seed,
-        max_latency_s=None,
+        max_latency_s=use.max_latency_s,
     )
 
 
@@ -186,18 +198,10 @@ def rows(arguments: Arguments) -> list[Row]:
     measured = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        found_by = write_instant_model(folder / "models")
+        found_by = write_instant_models(folder / "models")
         with serving(folder / "home", ("--model", INSTANT), found_by) as server:
-            found = asyncio.run(live(server, arguments))
-            what = (
-                f"a live session of {arguments.sessions}, hop {1000 * found.hop_s:.0f} ms, blocks of {arguments.block}"
-            )
-            measured.append(Row(f"{what}: CPU time", "real time", found.cost, 0.01))
-            measured.append(Row(f"{what}: the engine's part", "real time", found.engine))
-            total_s = 60 * arguments.minutes * arguments.sessions
-            measured.append(
-                Row(f"{what}, latency {1000 * found.latency_s:.0f} ms: late", "all", found.missing_s / total_s, 0.0)
-            )
+            for use in (DEFAULT_USE, SHORTEST_USE):
+                measured += live_rows(asyncio.run(live(server, use, arguments)), use, arguments)
             if arguments.song_s:
                 song_NC = np.zeros((round(arguments.song_s * RATE_HZ), 2), np.float32)
                 song_NC[:] = np.random.default_rng(0).standard_normal(2) * 0.1
@@ -210,6 +214,17 @@ def rows(arguments: Arguments) -> list[Row]:
                     Row(f"its stems down, {down / 1e6:.0f} MB", "a raw Unix socket", down_s / raw_down, 2.0)
                 )
     return measured
+
+
+def live_rows(found: Live, use: Use, arguments: Arguments) -> list[Row]:
+    sessions = f"a live session of {arguments.sessions}"
+    what = f"{sessions}, hop {1000 * found.hop_s:.0f} ms, blocks of {use.block}"
+    total_s = 60 * arguments.minutes * arguments.sessions
+    return [
+        Row(f"{what}: CPU time", "real time", found.cost, 0.01),
+        Row(f"{what}: the engine's part", "real time", found.engine),
+        Row(f"{what}, latency {1000 * found.latency_s:.0f} ms: late", "all", found.missing_s / total_s, 0.0),
+    ]
 
 
 def _fresh(folder: Path) -> Path:

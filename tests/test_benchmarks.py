@@ -15,7 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
     [
         (
             ("benchmarks.transport", "--minutes", "0.02", "--sessions", "2", "--song-s", "2"),
-            ("a live session of 2, hop", "CPU time", "late", "a song up", "its stems down"),
+            ("a live session of 2, hop", "CPU time", "late", "hop 100 ms", "a song up", "its stems down"),
         ),
         (("benchmarks.sessions", "--few", "3", "--many", "9"), ("memory", "threads", "open files")),
         (("benchmarks.start", "--runs", "1"), ("to SERVING", "first stems", "idle with the shipped model")),

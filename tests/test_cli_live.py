@@ -144,6 +144,43 @@ async def test_stems_from_before_a_jump_are_played_and_do_not_stop_the_stream() 
     assert [request.audio.start_sample for request in server.read] == [410, 420]
 
 
+class Late:
+    """A server that drops everything: in turn two blocks read, and word that there will be no stems of them."""
+
+    def __init__(self) -> None:
+        self.read = 0
+        self.live = self
+
+    async def Separate(self, requests: AsyncIterator[live_pb2.LiveRequest]) -> AsyncIterator[live_pb2.LiveResponse]:
+        await anext(requests)
+        ready = live_pb2.LiveReady(stems=["bass"], latency_samples=10, hop_samples=10, max_in_flight_blocks=2)
+        yield live_pb2.LiveResponse(ready=ready)
+        async for request in requests:
+            self.read += 1
+            if self.read % 2 == 0:
+                dropped = live_pb2.LiveNotice(
+                    kind=live_pb2.LiveNotice.KIND_DROPPED, start_sample=request.audio.start_sample - 10, num_samples=20
+                )
+                yield live_pb2.LiveResponse(notice=dropped)
+
+
+async def test_a_client_whose_stems_are_dropped_sends_on() -> None:
+    settings = LiveSettings(
+        model="", sample_rate_hz=100, channels=1, block_samples=10, stems=(), steps=None, seed=0, max_latency_s=None
+    )
+    server = Late()
+    client = LiveClient(cast(Connection, server), settings)
+    running = asyncio.create_task(client.run())
+    await client.ready
+    async with asyncio.timeout(10):
+        for _ in range(12):
+            client.exchange(np.ones((10, 1), np.float32))
+        client.finish()
+        await running
+    assert server.read == 12
+    assert len(client.notices) == 6
+
+
 def test_timeline_gives_each_position_its_own_samples() -> None:
     timeline = Timeline(100, 1)
     audio = np.arange(1, 301, dtype=np.float32)[:, None]

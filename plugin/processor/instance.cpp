@@ -10,7 +10,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr auto controlPeriod = 20ms;
 constexpr double jitterSeconds = 0.03; // the worker's polling, the way to the server and back, the host's own unrest
-constexpr int chunkFrames = 512;
 constexpr double recorderSeconds = 20.0;        // the control thread may be at the disk for so long
 constexpr double offlinePatienceSeconds = 30.0; // without anything coming, while a server is there
 constexpr double startPatienceSeconds = 120.0;  // while one is starting or loading its model
@@ -279,8 +278,9 @@ client::LiveSettings Instance::liveSettings(const PlaybackConfig& config) const 
     settings.seed = parameters_.seed();
     settings.sampleRate = config.rate;
     settings.channels = config.channels;
-    settings.askLatency = planLatency(config.latencySeconds, config.rate, config.maxBlock, jitterSeconds).askServer;
-    settings.chunk = chunkFrames;
+    const LatencyPlan plan = planLatency(config.latencySeconds, config.rate, config.maxBlock, jitterSeconds);
+    settings.askLatency = plan.askServer;
+    settings.chunk = plan.chunk;
     settings.offline = config.offline;
     settings.separate = config.mode == Mode::live;
     return settings;

@@ -110,7 +110,7 @@ class LiveClient:
                 elif kind == "audio":
                     self._place(response.audio)
                 elif kind == "notice":
-                    self.notices.append(response.notice.message)
+                    self._heard(response.notice)
         except BaseException as error:
             if not self.ready.done() and isinstance(error, Exception):
                 self.ready.set_exception(error)
@@ -132,8 +132,17 @@ class LiveClient:
                 mix_CN = stem_CN if mix_CN is None else mix_CN + stem_CN
         if mix_CN is not None:
             self._timeline.put(audio.stems[0].block.start_sample, mix_CN.T)
-        if audio.epoch == self._epoch:  # else it tells how far the server read before the jump
-            self._consumed_to = audio.consumed_samples
+        self._read_to(audio.consumed_samples, audio.epoch)
+
+    def _heard(self, notice: live_pb2.LiveNotice) -> None:
+        self.notices.append(notice.message)
+        if notice.kind == live_pb2.LiveNotice.KIND_DROPPED:  # it cannot have dropped what it had not read
+            self._read_to(notice.start_sample + notice.num_samples, notice.epoch)
+
+    def _read_to(self, position: int, epoch: int) -> None:
+        """How far the server has read, if it is not of before the last jump."""
+        if epoch == self._epoch:
+            self._consumed_to = max(self._consumed_to, position)
             self._consumed.set()
 
     async def _requests(self) -> AsyncIterator[live_pb2.LiveRequest]:

@@ -52,7 +52,7 @@ class Host {
         settings.sampleRate = rate_;
         settings.channels = channels_;
         settings.askLatency = plan.askServer;
-        settings.chunk = options.integer("chunk", 512);
+        settings.chunk = options.integer("chunk", plan.chunk);
         settings.offline = offline_;
         settings.separate = !options.has("idle");
         patience_ = std::chrono::duration<double>(options.number("patience-s", 60));

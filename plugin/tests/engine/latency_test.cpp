@@ -27,3 +27,11 @@ TEST_CASE("A latency too small for anything is raised to what the player needs, 
     CHECK(totalLatency(0, 48000.0, 1, 0.0) == LivePlayer::minLatency);
     CHECK(planLatency(1e9, 48000.0, 512, 0.0).total == 60 * 48000);
 }
+
+TEST_CASE("Messages are long where the latency is, and never more than a small part of it") {
+    CHECK(planLatency(0.25, 44100.0, 512, 0.03).chunk == 512);
+    CHECK(planLatency(1.0, 44100.0, 512, 0.03).chunk == 1024);
+    CHECK(planLatency(3.0, 44100.0, 512, 0.03).chunk == 4096);
+    CHECK(planLatency(12.0, 192000.0, 512, 0.03).chunk == 4096);
+    CHECK(planLatency(0.0, 48000.0, 512, 0.0).chunk == 512);
+}
