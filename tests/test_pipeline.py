@@ -47,6 +47,20 @@ def test_same_request_gives_the_same_bits(pipeline: Pipeline) -> None:
     assert np.array_equal(first, pipeline.run(one).stems_SCN)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_windows_that_share_a_batch_have_the_stems_they_have_alone(pipeline: Pipeline, channels: int) -> None:
+    apart = [
+        request(music(channels, 24576, seed=1), position=1234, seed=7),
+        request(music(channels, 24576, seed=2) * np.float32(0.01), position=-5, seed=8),
+        request(np.zeros((channels, 24576), np.float32)),
+        replace(request(music(channels, 24576, seed=3), position=1234, seed=7), keep=(100, 200)),
+    ]
+    for one, found in zip(apart, pipeline.run_together(apart), strict=True):
+        alone = pipeline.run(one).stems_SCN
+        assert found.stems_SCN.shape == alone.shape
+        assert np.abs(found.stems_SCN - alone).max() <= 1e-5 * np.abs(one.audio_CN).max()
+
+
 def test_noise_follows_seed_and_position(pipeline: Pipeline) -> None:
     audio = music(2, 24576)
     at_zero = pipeline.run(request(audio)).stems_SCN

@@ -31,7 +31,11 @@ class _Open:
 
 
 class Admission:
-    """Keeps the books of open live sessions."""
+    """Keeps the books of open live sessions.
+
+    It reckons as if windows were computed one after the other. Batches, which the engine uses only where they are
+    faster, can make that no worse: each holds one window of a session at most.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
