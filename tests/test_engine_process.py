@@ -105,7 +105,7 @@ async def test_windows_of_a_batch_are_what_they_are_alone_and_one_that_fails_fai
 async def test_windows_of_a_batch_that_kills_the_engine_are_repeated_alone_and_batches_are_smaller_from_then_on():
     async with running() as engine:
         engine._loaded["stemline-small"] = replace(await engine.load("stemline-small"), live_batch=4)
-        requests = [window(position, seconds=20) for position in range(4)]
+        requests = [window(position, seconds=5) for position in range(4)]
         together = asyncio.create_task(engine.run_together(requests))
         await wait_until_started(engine)
         os.kill(engine.pid, signal.SIGKILL)

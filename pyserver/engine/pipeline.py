@@ -31,6 +31,7 @@ from pyserver.diffusion.scalings import consistency_scalings, edm_scalings
 from pyserver.diffusion.schedules import consistency_schedule, diffusion_schedule
 from pyserver.engine import prior
 from pyserver.engine.errors import ModelCannot
+from pyserver.engine.memory import FittingBatches
 from pyserver.engine.messages import Audio, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard, RefinerSettings
 from pyserver.models.interface import AnyModel, Features, GenerativeModel, JointModel, SeparationModel
@@ -57,6 +58,7 @@ class Pipeline:
 
     def __init__(self, model: AnyModel, card: ModelCard, device: torch.device) -> None:
         self.model, self.card, self.device = model.to(device).eval(), card, device
+        self.batches = FittingBatches(card.name)
 
     def run(self, request: WindowRequest) -> WindowResult:
         """`stems_SCN` of the request's `keep` at the request's rate. Silence in gives silence out."""
@@ -85,6 +87,11 @@ class Pipeline:
         ]
         share_s = (time.perf_counter() - began) / len(requests)
         return [WindowResult(stems, share_s) for stems in kept]
+
+    def _length(self, request: WindowRequest) -> int:
+        """At the model's rate."""
+        samples: int = request.audio_CN.shape[-1]
+        return round(samples * self.card.sample_rate_hz / request.sample_rate_hz)
 
     def walk(self, request: WalkRequest) -> WalkResult:
         """Some steps towards a window of stems. Raises ModelCannot."""
@@ -115,16 +122,20 @@ class Pipeline:
         """(G, S, C, N) for channel groups of one width, of requests that are `like` this one."""
         card, rate = self.card, like.sample_rate_hz
         mixture_GCN = np.stack([group.request.audio_CN[list(group.channels)] for group in groups])
-        length = round(mixture_GCN.shape[-1] * card.sample_rate_hz / rate)
+        length = self._length(like)
         mixture_GCL = resample_to(mixture_GCN, rate, card.sample_rate_hz, length)
         level_G = np.sqrt(np.mean(np.square(mixture_GCL, dtype=np.float64), axis=(1, 2)))
         sounding = np.flatnonzero(level_G > SILENCE_RMS)
         stems_GSCL = np.zeros((len(groups), len(card.stems), *mixture_GCL.shape[1:]), np.float32)
         if len(sounding):
             gain = (card.reference_rms / level_G[sounding]).astype(np.float32)[:, None, None]
-            noise = _stacked([groups[int(index)].noise(self._shape(length)) for index in sounding])
-            found = self._separate_at_reference_level(mixture_GCL[sounding] * gain, noise, like.settings.refiner_steps)
-            stems_GSCL[sounding] = found / gain[:, None]
+            loud_GCL, loud = mixture_GCL[sounding] * gain, [groups[int(index)] for index in sounding]
+
+            def batch(part: slice) -> Audio:
+                noise = _stacked([group.noise(self._shape(length)) for group in loud[part]])
+                return self._separate_at_reference_level(loud_GCL[part], noise, like.settings.refiner_steps)
+
+            stems_GSCL[sounding] = self.batches.compute(length, len(loud), batch) / gain[:, None]
         if card.complete:
             stems_GSCL = share_what_is_missing(stems_GSCL, mixture_GCL)
         return self._back_to_client(stems_GSCL, mixture_GCL, mixture_GCN, rate)

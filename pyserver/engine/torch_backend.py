@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -21,6 +20,7 @@ from pyserver.engine.backend_choice import CHOICES_FILE, Choices, chosen_export
 from pyserver.engine.devices import device_name, other_devices, pick_device, usable_cores
 from pyserver.engine.errors import EngineOutOfMemory, ModelNotLoadable, ModelOutputNotFinite
 from pyserver.engine.measurements import Measurements
+from pyserver.engine.memory import free_and_total, is_out_of_memory, require_room
 from pyserver.engine.messages import (
     Audio,
     BackendChoice,
@@ -53,6 +53,12 @@ class _Loaded:
     computed_by: str  # as in WindowResult
     card_path: Path
     card_changed_ns: int
+
+    @property
+    def info_now(self) -> LoadedModel:
+        """With what has been learnt since the model was measured."""
+        most = self.pipeline.batches.most(self.pipeline.card.live_window_samples, self.info.live_batch)
+        return replace(self.info, live_batch=most)
 
     @property
     def is_current(self) -> bool:
@@ -91,11 +97,7 @@ class TorchBackend:
     @property
     def device(self) -> DeviceInfo:
         device = self._torch_device
-        if device.type == "cuda":
-            free, total = torch.cuda.mem_get_info(device)
-        else:
-            memory = psutil.virtual_memory()
-            free, total = memory.available, memory.total
+        free, total = free_and_total(device)
         return DeviceInfo(
             index=device.index or 0,
             name=device_name(device),
@@ -118,7 +120,7 @@ class TorchBackend:
                 known = replace(known, info=self._measured(known))
             self._models[model] = known
             self._first_backend = self._first_backend or known.info.backend
-            return known.info
+            return known.info_now
 
     def _measured(self, loaded: _Loaded) -> LoadedModel:
         card, backend = loaded.pipeline.card, loaded.info.backend
@@ -133,6 +135,7 @@ class TorchBackend:
         """Verified, loaded and warm."""
         card_path = installed.directory / catalogue.CARD_FILE
         changed_ns = _changed_ns(card_path)
+        require_room(installed, self._torch_device)
         catalogue.verify(installed)
         card = installed.card
         network = read_network(installed)
@@ -179,7 +182,7 @@ class TorchBackend:
             self._alone(request) if result is None else result
             for request, result in zip(requests, results, strict=True)
         )
-        return BatchResult(tuple(outcomes), loaded.info.live_batch)
+        return BatchResult(tuple(outcomes), loaded.info_now.live_batch)
 
     def walk(self, request: WalkRequest) -> WalkResult:
         """As `separate`, of one segment of a walk. Raises ModelCannot."""
@@ -269,7 +272,7 @@ class _translated_errors:  # noqa: N801 - a context manager, used like a functio
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise EngineOutOfMemory(
                 f"not enough memory for {self._doing}; close other programs or choose a smaller model"
             ) from error
