@@ -27,7 +27,7 @@ from pyserver.diffusion.scalings import consistency_scalings
 from pyserver.engine.devices import pick_device, usable_cores
 from pyserver.engine.onnx_runtime import Place, provider_for, put_cores
 from pyserver.engine.pipeline import Pipeline
-from pyserver.engine.torch_backend import probe
+from pyserver.engine.timing import probe
 from pyserver.models import catalogue, registry
 from pyserver.models.card import ModelCard
 from pyserver.models.dicose import published_bs_roformer, published_unet

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from pyserver.engine.devices import other_devices
 from pyserver.engine.errors import EngineClosed, EngineCrashed, GpuNotAvailable, ModelOutputNotFinite
-from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
+from pyserver.engine.messages import LoadedModel, SeparationSettings, WindowRequest, WindowResult
 from pyserver.engine.process import EngineConfig, EngineProcess
 from pyserver.models import catalogue
 from pyserver.models.card import ModelCard
@@ -81,6 +81,43 @@ async def test_the_live_lane_and_the_bounce_lane_give_the_same_bits():
     async with running() as engine:
         slow, fast = await asyncio.gather(engine.run(window(5)), engine.run(window(5), urgent=True))
         assert digest(slow) == digest(fast)
+
+
+def assert_close(found: WindowResult | Exception, alone: WindowResult) -> None:
+    assert isinstance(found, WindowResult), found
+    assert found.computed_by == alone.computed_by
+    np.testing.assert_allclose(found.stems_SCN, alone.stems_SCN, atol=1e-6)
+
+
+@pytest.mark.asyncio
+async def test_windows_of_a_batch_are_what_they_are_alone_and_one_that_fails_fails_alone():
+    async with running() as engine:
+        one, broken, other = window(1), window(2), window(3)
+        broken.audio_CN[0, 500] = np.inf
+        found = await engine.run_together([one, broken, other])
+        assert isinstance(found[1], ModelOutputNotFinite)
+        assert "window at sample 2" in str(found[1])
+        for request, result in ((one, found[0]), (other, found[2])):
+            assert_close(result, await engine.run(request))
+
+
+@pytest.mark.asyncio
+async def test_windows_of_a_batch_that_kills_the_engine_are_repeated_alone_and_batches_are_smaller_from_then_on():
+    async with running() as engine:
+        engine._loaded["stemline-small"] = replace(await engine.load("stemline-small"), live_batch=4)
+        requests = [window(position, seconds=5) for position in range(4)]
+        together = asyncio.create_task(engine.run_together(requests))
+        await wait_until_started(engine)
+        os.kill(engine.pid, signal.SIGKILL)
+        for request, found in zip(requests, await together, strict=True):
+            assert digest(found) == digest(await engine.run(request))
+        assert engine.restarts == 1
+        assert limit_of(engine.loaded("stemline-small")) == 2
+
+
+def limit_of(loaded: LoadedModel | None) -> int:
+    assert loaded is not None
+    return loaded.live_batch
 
 
 @pytest.mark.asyncio

@@ -35,6 +35,9 @@ class Given:
         self.bounced = 0
         self._live_s, self._bounce_s = live_s, bounce_s
 
+    def loaded(self, model: str) -> None:
+        return None
+
     async def run(self, request: WindowRequest, *, urgent: bool = False) -> WindowResult:
         await asyncio.sleep(next(self._live_s) if urgent else self._bounce_s)
         self.bounced += not urgent
@@ -54,7 +57,15 @@ async def bounce_without_end(scheduler: Scheduler, owner: str) -> None:
 async def play(plan: LivePlan, engine: Given, bounces: int) -> Diary:
     """Sends noise exactly in real time beside so many bounces."""
     scheduler = Scheduler(engine)
-    live = LiveStream(LiveSession(plan, "m", SETTINGS), scheduler, "live")
+    others = [asyncio.create_task(bounce_without_end(scheduler, str(number))) for number in range(bounces)]
+    diary = await played(plan, scheduler, "live")
+    for other in others:
+        other.cancel()
+    return diary
+
+
+async def played(plan: LivePlan, scheduler: Scheduler, owner: str) -> Diary:
+    live = LiveStream(LiveSession(plan, "m", SETTINGS), scheduler, owner)
     song_CN = np.random.default_rng(1).standard_normal((2, SECONDS * RATE)).astype(np.float32)
     context = plan.fade_samples + plan.lookahead_samples
     diary = Diary(latency=plan.latency_samples, allowance=plan.allowance_samples, context=context, rate=RATE)
@@ -68,15 +79,12 @@ async def play(plan: LivePlan, engine: Given, bounces: int) -> Diary:
 
     async with asyncio.timeout(2 * SECONDS), asyncio.TaskGroup() as tasks:
         tasks.create_task(send())
-        others = [tasks.create_task(bounce_without_end(scheduler, str(number))) for number in range(bounces)]
         position = 0
         async for item in live:
             assert item.start_sample == position
             dropped = isinstance(item, LiveDropped)
             position += item.num_samples if dropped else item.stems_SCN.shape[-1]
             diary.came(item.start_sample, position, dropped=dropped)
-        for other in others:
-            other.cancel()
     assert position == song_CN.shape[1]
     return diary
 

@@ -23,6 +23,7 @@ MODEL = LoadedModel(
     bounce_window_s=1.0,
     live_base_s=0.2,
     live_step_s=0.3,
+    live_batch=4,
 )
 
 
@@ -55,6 +56,19 @@ def test_a_day_later_it_is_measured_anew(tmp_path: Path, monkeypatch: pytest.Mon
     assert measurements.find(CARD) is None
     monkeypatch.setattr(time, "time", lambda: now - 3600)  # a clock that was set back
     assert measurements.find(CARD) is None
+
+
+def test_what_a_version_without_batches_kept_counts_as_none(tmp_path: Path) -> None:
+    path = tmp_path / "measurements.json"
+    measurements = Measurements(path, DEVICE)
+    measurements.keep(CARD, MODEL)
+    entries = json.loads(path.read_text())
+    for entry in entries.values():
+        del entry["live_batch"]
+    path.write_text(json.dumps(entries))
+    assert measurements.find(CARD) is None
+    measurements.keep(CARD, MODEL)
+    assert measurements.find(CARD) == MODEL
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"a": 1}', '{"a": {"measured_at": "x"}}', "\x00"])

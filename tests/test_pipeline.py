@@ -47,6 +47,20 @@ def test_same_request_gives_the_same_bits(pipeline: Pipeline) -> None:
     assert np.array_equal(first, pipeline.run(one).stems_SCN)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 6])
+def test_windows_that_share_a_batch_have_the_stems_they_have_alone(pipeline: Pipeline, channels: int) -> None:
+    apart = [
+        request(music(channels, 24576, seed=1), position=1234, seed=7),
+        request(music(channels, 24576, seed=2) * np.float32(0.01), position=-5, seed=8),
+        request(np.zeros((channels, 24576), np.float32)),
+        replace(request(music(channels, 24576, seed=3), position=1234, seed=7), keep=(100, 200)),
+    ]
+    for one, found in zip(apart, pipeline.run_together(apart), strict=True):
+        alone = pipeline.run(one).stems_SCN
+        assert found.stems_SCN.shape == alone.shape
+        assert np.abs(found.stems_SCN - alone).max() <= 1e-5 * np.abs(one.audio_CN).max()
+
+
 def test_noise_follows_seed_and_position(pipeline: Pipeline) -> None:
     audio = music(2, 24576)
     at_zero = pipeline.run(request(audio)).stems_SCN
@@ -109,6 +123,61 @@ class HalfAndHalf(SeparationModel):
         self, x_BSCL: torch.Tensor, sigma_B: torch.Tensor, features: Features, scalings: object
     ) -> torch.Tensor:
         raise AssertionError("has no refiner")
+
+
+class Cramped(HalfAndHalf):
+    """Runs out of memory for more than so many items at once, and notes what it was asked for."""
+
+    def __init__(self, room: int, error: type[Exception]) -> None:
+        super().__init__()
+        self.room, self.error = room, error
+        self.asked: list[int] = []
+
+    def separate(self, mixture_BCL: torch.Tensor) -> tuple[torch.Tensor, Features]:
+        self.asked.append(len(mixture_BCL))
+        if len(mixture_BCL) > self.room:
+            raise self.error("CUDA out of memory")
+        return super().separate(mixture_BCL)
+
+
+def mono_pipeline(model: SeparationModel, tiny_model_dir: Path) -> Pipeline:
+    card = catalogue.ModelCard.load(tiny_model_dir / "stemline-small" / "card.json")
+    return Pipeline(model, replace(card, stems=("a", "b"), channels=1, refiner=None), torch.device("cpu"))
+
+
+@pytest.mark.parametrize("error", [MemoryError, torch.OutOfMemoryError])
+def test_what_does_not_fit_into_memory_is_halved_and_tried_no_larger_again(
+    tiny_model_dir: Path, caplog: pytest.LogCaptureFixture, error: type[Exception]
+) -> None:
+    model = Cramped(2, error)
+    pipeline = mono_pipeline(model, tiny_model_dir)
+    windows = [request(music(1, 8192, seed=seed)) for seed in range(5)]
+    for asked in ([5, 2, 2, 1], [2, 2, 1]):
+        model.asked.clear()
+        for one, found in zip(windows, pipeline.run_together(windows), strict=True):
+            assert np.allclose(found.stems_SCN.sum(0), one.audio_CN, atol=1e-5)
+        assert model.asked == asked
+    surround = request(music(6, 8192))
+    assert np.allclose(pipeline.run(surround).stems_SCN.sum(0), surround.audio_CN, atol=1e-5)
+    assert model.asked[3:] == [2, 2, 2]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "from now on 2" in caplog.text
+    pipeline.run_together([request(music(1, 4096)), request(music(1, 4096))])
+    assert model.asked[-1] == 2, "windows of another length have a limit of their own"
+
+
+def test_a_single_window_that_does_not_fit_is_an_error(tiny_model_dir: Path) -> None:
+    model = Cramped(0, torch.OutOfMemoryError)
+    with pytest.raises(torch.OutOfMemoryError):
+        mono_pipeline(model, tiny_model_dir).run(request(music(6, 8192)))
+    assert model.asked == [6, 3, 1]
+
+
+def test_no_other_error_is_met_with_smaller_batches(tiny_model_dir: Path) -> None:
+    model = Cramped(0, ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        mono_pipeline(model, tiny_model_dir).run(request(music(6, 8192)))
+    assert model.asked == [6]
 
 
 def test_a_22_khz_model_gives_full_band_stems(tiny_model_dir: Path) -> None:

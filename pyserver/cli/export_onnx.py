@@ -10,7 +10,8 @@ from pyserver.engine.backend_choice import CHOICES_FILE, Choices, compared, verd
 from pyserver.engine.devices import pick_device, usable_cores
 from pyserver.engine.onnx_runtime import Place, provider_for, put_cores
 from pyserver.engine.pipeline import Pipeline
-from pyserver.engine.torch_backend import probe, read_network
+from pyserver.engine.timing import probe
+from pyserver.engine.torch_backend import read_network
 from pyserver.models import catalogue
 from pyserver.models.catalogue import InstalledModel
 from pyserver.models.cores import NoCores, has_cores

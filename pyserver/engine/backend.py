@@ -3,7 +3,15 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from pyserver.engine.messages import DeviceInfo, LoadedModel, WalkRequest, WalkResult, WindowRequest, WindowResult
+from pyserver.engine.messages import (
+    BatchResult,
+    DeviceInfo,
+    LoadedModel,
+    WalkRequest,
+    WalkResult,
+    WindowRequest,
+    WindowResult,
+)
 
 
 class DeviceLost(Exception):
@@ -26,6 +34,13 @@ class Backend(Protocol):
 
     def separate(self, requests: Sequence[WindowRequest]) -> list[WindowResult]:
         """Results in the order of the requests; models that are not loaded yet are loaded. Called from two threads."""
+        ...
+
+    def separate_together(self, requests: Sequence[WindowRequest]) -> BatchResult:
+        """Windows of one shape as one batch, for live: stems may differ from those computed alone by float rounding.
+
+        A window that fails fails alone.
+        """
         ...
 
     def walk(self, request: WalkRequest) -> WalkResult:

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 _KEPT_S = 24 * 3600.0  # a machine that was busy when it was timed is not held to that for long
 _MOST_KEPT = 100
-_COSTS = ("realtime_factor", "bounce_window_s", "live_base_s", "live_step_s")
+_COSTS = ("realtime_factor", "bounce_window_s", "live_base_s", "live_step_s", "live_batch")
 
 
 class Measurements:
@@ -45,6 +45,7 @@ class Measurements:
             bounce_window_s=entry["bounce_window_s"],
             live_base_s=entry["live_base_s"],
             live_step_s=entry["live_step_s"],
+            live_batch=int(entry["live_batch"]),
         )
 
     def keep(self, card: ModelCard, model: LoadedModel) -> None:

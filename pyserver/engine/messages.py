@@ -44,17 +44,31 @@ class WindowRequest:
     keep: tuple[int, int]
     settings: SeparationSettings
 
+    @property
+    def shape_of_pass(self) -> tuple[object, ...]:
+        """What windows that share a batch have in common; seed, position and `keep` are each one's own."""
+        return self.model, self.sample_rate_hz, self.audio_CN.shape, self.settings.refiner_steps
+
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
     """`stems_SCN` covers the request's `keep`, in the order of the model card's stems, at the request's rate.
 
-    The same request gives the same bits wherever `computed_by` is the same.
+    The same request, computed alone, gives the same bits wherever `computed_by` is the same. `compute_s` of a window of
+    a batch is its share of the time.
     """
 
     stems_SCN: Audio
     compute_s: float
     computed_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of windows that were to be computed as one batch, and how many of their model may be from now on."""
+
+    outcomes: tuple[WindowResult | Exception, ...]
+    live_batch: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +133,8 @@ class LoadedModel:
     """A model in the engine's memory, and what it costs on this device (0 until measured).
 
     Compute seconds are measured at the model's own rate and channels, with nothing else running. A live window's
-    cost is `live_base_s` plus `live_step_s` for each refiner step.
+    cost is `live_base_s` plus `live_step_s` for each refiner step. `live_batch` is how many live windows to compute as
+    one batch: 1 where that was not found to be faster than one after the other.
     """
 
     name: str
@@ -128,6 +143,7 @@ class LoadedModel:
     bounce_window_s: float  # compute seconds of one bounce window at the default quality
     live_base_s: float
     live_step_s: float
+    live_batch: int = 1
     backend: str = ""  # as in DeviceInfo; models of one engine may differ in it
 
     @property

@@ -2,12 +2,13 @@
 the mixture, and back.
 
 A pure function of the request: nothing is kept between windows, so they can be repeated, reordered or computed on
-another engine and give the same bits. Axes: G groups of channels (the batch), S stems, C channels, N samples at the
-client's rate, L samples at the model's.
+another engine and give the same bits; where several share a batch, the same stems but for float rounding.
+Axes: G groups of channels (the batch), S stems, C channels, N samples at the client's rate, L samples at the model's.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from pyserver.diffusion.scalings import consistency_scalings, edm_scalings
 from pyserver.diffusion.schedules import consistency_schedule, diffusion_schedule
 from pyserver.engine import prior
 from pyserver.engine.errors import ModelCannot
+from pyserver.engine.memory import FittingBatches
 from pyserver.engine.messages import Audio, WalkRequest, WalkResult, WindowRequest, WindowResult
 from pyserver.models.card import ModelCard, RefinerSettings
 from pyserver.models.interface import AnyModel, Features, GenerativeModel, JointModel, SeparationModel
@@ -37,25 +39,59 @@ from pyserver.models.interface import AnyModel, Features, GenerativeModel, Joint
 SILENCE_RMS = 1e-9  # -180 dB: below every recording's last bit
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Channels that a request has in common with no other group: an item of the batch."""
+
+    window: int
+    request: WindowRequest
+    channels: tuple[int, ...]
+
+    def noise(self, shape: tuple[int, ...]) -> Iterator[Tensor]:
+        """Keyed by the first channel beside (seed, position): it does not depend on the group's company."""
+        seed = self.request.settings.noise_seed + (self.channels[0] << 32)
+        return normal_stream(seed, self.request.position, shape)
+
+
 class Pipeline:
     """One loaded model on one device."""
 
     def __init__(self, model: AnyModel, card: ModelCard, device: torch.device) -> None:
         self.model, self.card, self.device = model.to(device).eval(), card, device
+        self.batches = FittingBatches(card.name)
 
     def run(self, request: WindowRequest) -> WindowResult:
         """`stems_SCN` of the request's `keep` at the request's rate. Silence in gives silence out."""
-        began = time.perf_counter()
-        groups = channel_groups(len(request.audio_CN), self.card.channels)
-        stems_SCN = np.zeros((len(self.card.stems), *request.audio_CN.shape), np.float32)
-        # Groups of one width share a batch; each group's noise does not depend on its company.
+        return self.run_together([request])[0]
+
+    def run_together(self, requests: Sequence[WindowRequest]) -> list[WindowResult]:
+        """As `run`, for windows of one shape as one batch. Each one's level and noise are its own, but how a network
+        rounds may depend on the size of its batch."""
+        began, first = time.perf_counter(), requests[0]
+        assert {request.shape_of_pass for request in requests} == {first.shape_of_pass}, "windows of one shape"
+        shape = len(self.card.stems), *first.audio_CN.shape
+        stems_SCN = [np.zeros(shape, np.float32) for _ in requests]
+        groups = channel_groups(len(first.audio_CN), self.card.channels)
         for width in sorted({len(group) for group in groups}):
-            members = [group for group in groups if len(group) == width]
-            mixture_GCN = np.stack([request.audio_CN[list(group)] for group in members])
-            for group, stems in zip(members, self._separate_groups(mixture_GCN, members, request), strict=True):
-                stems_SCN[:, list(group)] = stems
-        low, high = request.keep
-        return WindowResult(np.ascontiguousarray(stems_SCN[..., low:high]), time.perf_counter() - began)
+            members = [
+                _Group(window, request, group)
+                for window, request in enumerate(requests)
+                for group in groups
+                if len(group) == width
+            ]
+            for member, found in zip(members, self._separate_groups(members, first), strict=True):
+                stems_SCN[member.window][:, list(member.channels)] = found
+        kept = [
+            np.ascontiguousarray(stems[..., slice(*request.keep)])
+            for stems, request in zip(stems_SCN, requests, strict=True)
+        ]
+        share_s = (time.perf_counter() - began) / len(requests)
+        return [WindowResult(stems, share_s) for stems in kept]
+
+    def _length(self, request: WindowRequest) -> int:
+        """At the model's rate."""
+        samples: int = request.audio_CN.shape[-1]
+        return round(samples * self.card.sample_rate_hz / request.sample_rate_hz)
 
     def walk(self, request: WalkRequest) -> WalkResult:
         """Some steps towards a window of stems. Raises ModelCannot."""
@@ -82,19 +118,24 @@ class Pipeline:
         done = found[:, :length] if request.stop == request.steps else found
         return WalkResult(np.ascontiguousarray(done), time.perf_counter() - began)
 
-    def _separate_groups(self, mixture_GCN: Audio, groups: list[tuple[int, ...]], request: WindowRequest) -> Audio:
-        """(G, S, C, N) for channel groups of one width."""
-        card, rate = self.card, request.sample_rate_hz
-        length = round(mixture_GCN.shape[-1] * card.sample_rate_hz / rate)
+    def _separate_groups(self, groups: Sequence[_Group], like: WindowRequest) -> Audio:
+        """(G, S, C, N) for channel groups of one width, of requests that are `like` this one."""
+        card, rate = self.card, like.sample_rate_hz
+        mixture_GCN = np.stack([group.request.audio_CN[list(group.channels)] for group in groups])
+        length = self._length(like)
         mixture_GCL = resample_to(mixture_GCN, rate, card.sample_rate_hz, length)
         level_G = np.sqrt(np.mean(np.square(mixture_GCL, dtype=np.float64), axis=(1, 2)))
         sounding = np.flatnonzero(level_G > SILENCE_RMS)
         stems_GSCL = np.zeros((len(groups), len(card.stems), *mixture_GCL.shape[1:]), np.float32)
         if len(sounding):
             gain = (card.reference_rms / level_G[sounding]).astype(np.float32)[:, None, None]
-            noise = _noise_of_groups([groups[index] for index in sounding], request, self._shape(length))
-            found = self._separate_at_reference_level(mixture_GCL[sounding] * gain, noise, request)
-            stems_GSCL[sounding] = found / gain[:, None]
+            loud_GCL, loud = mixture_GCL[sounding] * gain, [groups[int(index)] for index in sounding]
+
+            def batch(part: slice) -> Audio:
+                noise = _stacked([group.noise(self._shape(length)) for group in loud[part]])
+                return self._separate_at_reference_level(loud_GCL[part], noise, like.settings.refiner_steps)
+
+            stems_GSCL[sounding] = self.batches.compute(length, len(loud), batch) / gain[:, None]
         if card.complete:
             stems_GSCL = share_what_is_missing(stems_GSCL, mixture_GCL)
         return self._back_to_client(stems_GSCL, mixture_GCL, mixture_GCN, rate)
@@ -105,15 +146,13 @@ class Pipeline:
         samples = prior.padded_length(self.model, length) if isinstance(self.model, JointModel) else length
         return len(self.card.stems), self.card.channels, samples
 
-    def _separate_at_reference_level(
-        self, mixture_GCL: Audio, noise: Iterator[Tensor], request: WindowRequest
-    ) -> Audio:
+    def _separate_at_reference_level(self, mixture_GCL: Audio, noise: Iterator[Tensor], steps: int) -> Audio:
         """(G, S, C, L), with C the request's channels in a group: a single one goes into all of the model's."""
         single = mixture_GCL.shape[1] < self.card.channels
         wide = np.repeat(mixture_GCL, self.card.channels, axis=1) if single else mixture_GCL
         with torch.inference_mode():
             mixture = torch.from_numpy(np.ascontiguousarray(wide)).to(self.device)
-            stems = self._stems(mixture, (draw.to(self.device) for draw in noise), request.settings.refiner_steps)
+            stems = self._stems(mixture, (draw.to(self.device) for draw in noise), steps)
             found: Audio = stems.float().cpu().numpy()
         return found.mean(axis=2, keepdims=True) if single else found
 
@@ -145,11 +184,8 @@ class Pipeline:
         return stems_GSCN
 
 
-def _noise_of_groups(groups: list[tuple[int, ...]], request: WindowRequest, shape: tuple[int, ...]) -> Iterator[Tensor]:
-    """(G, *shape) draws. A group's stream is keyed by its first channel beside (seed, position)."""
-    streams = [
-        normal_stream(request.settings.noise_seed + (group[0] << 32), request.position, shape) for group in groups
-    ]
+def _stacked(streams: Sequence[Iterator[Tensor]]) -> Iterator[Tensor]:
+    """(G, ...) draws."""
     while True:
         yield torch.stack([next(stream) for stream in streams])
 

@@ -7,8 +7,8 @@ import logging
 import multiprocessing
 import queue
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from pyserver.engine.messages import (
 )
 from pyserver.engine.pipe import Pipe
 from pyserver.engine.wire import (
+    BatchCall,
+    BatchReply,
     Call,
     Failure,
     FromEngine,
@@ -36,11 +38,12 @@ from pyserver.engine.wire import (
     Started,
     UnloadCall,
     WalkCall,
+    describe_call,
 )
 
 log = logging.getLogger(__name__)
 
-Answer = WindowResult | WalkResult | LoadedModel | None
+Answer = WindowResult | BatchReply | WalkResult | LoadedModel | None
 
 _MAX_DEATHS = 3
 _CLOSE_TIMEOUT_S = 5.0
@@ -66,6 +69,11 @@ class _Pending:
     answer: "asyncio.Future[Answer]"
     started: bool = False
     deaths: int = 0
+
+    @property
+    def given_up(self) -> bool:
+        """A batch is not tried twice: its windows are, one by one, so that one of them does not doom the others."""
+        return self.deaths >= (1 if isinstance(self.call, BatchCall) else _MAX_DEATHS)
 
 
 @dataclass(slots=True)
@@ -126,6 +134,29 @@ class EngineProcess:
         result = await self._call(RunCall(request, urgent))
         assert isinstance(result, WindowResult)
         return result
+
+    async def run_together(self, requests: Sequence[WindowRequest]) -> list[WindowResult | Exception]:
+        """Live windows of one shape as one batch: stems may differ from those of `run` by float rounding, so this is
+        not for what is promised to be reproducible. A window that fails, or kills the engine, fails alone."""
+        try:
+            reply = await self._call(BatchCall(tuple(requests)))
+        except EngineCrashed:
+            self._batch_no_more_than(len(requests) // 2, requests[0].model)
+            return await asyncio.gather(*(self._run_alone(request) for request in requests))
+        assert isinstance(reply, BatchReply)
+        self._batch_no_more_than(reply.live_batch, requests[0].model)
+        return [found.to_error() if isinstance(found, Failure) else found for found in reply.outcomes]
+
+    async def _run_alone(self, request: WindowRequest) -> WindowResult | Exception:
+        try:
+            return await self.run(request, urgent=True)
+        except Exception as error:
+            return error
+
+    def _batch_no_more_than(self, most: int, model: str) -> None:
+        known = self._loaded.get(model)
+        if known and most < known.live_batch:
+            self._loaded[model] = replace(known, live_batch=most)
 
     async def walk(self, request: WalkRequest) -> WalkResult:
         """Some steps of a walk, in the lane of bounces; as `run` otherwise."""
@@ -273,10 +304,10 @@ class EngineProcess:
         log.warning("the engine (pid %s) ended with exit code %s; starting another", child.process.pid, code)
         for pending in self._pending.values():
             pending.deaths += pending.started
-            if pending.deaths >= _MAX_DEATHS and not pending.answer.done():
+            if pending.given_up and not pending.answer.done():
                 pending.answer.set_exception(
                     EngineCrashed(
-                        f"the engine ended {_MAX_DEATHS} times while it worked on {_describe(pending.call)} "
+                        f"the engine ended {pending.deaths} times while it worked on {describe_call(pending.call)} "
                         f"(last exit code {code}); it may need more memory than there is",
                         exit_code=code,
                     )
@@ -330,15 +361,3 @@ def _settle(pending: _Pending, result: Answer | Failure) -> None:
         pending.answer.set_exception(result.to_error())
     else:
         pending.answer.set_result(result)
-
-
-def _describe(call: Call) -> str:
-    match call:
-        case RunCall(request):
-            return f"the window at sample {request.position} with model {request.model}"
-        case WalkCall(request):
-            return f"steps {request.first} to {request.stop} at sample {request.position} with model {request.model}"
-        case LoadCall(model):
-            return f"loading model {model}"
-        case UnloadCall(model):
-            return f"unloading model {model}"

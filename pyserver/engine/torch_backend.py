@@ -2,17 +2,14 @@
 
 import logging
 import os
-import statistics
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import psutil
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -23,12 +20,13 @@ from pyserver.engine.backend_choice import CHOICES_FILE, Choices, chosen_export
 from pyserver.engine.devices import device_name, other_devices, pick_device, usable_cores
 from pyserver.engine.errors import EngineOutOfMemory, ModelNotLoadable, ModelOutputNotFinite
 from pyserver.engine.measurements import Measurements
+from pyserver.engine.memory import free_and_total, is_out_of_memory, require_room
 from pyserver.engine.messages import (
     Audio,
     BackendChoice,
+    BatchResult,
     DeviceInfo,
     LoadedModel,
-    SeparationSettings,
     WalkRequest,
     WalkResult,
     WindowRequest,
@@ -36,17 +34,16 @@ from pyserver.engine.messages import (
 )
 from pyserver.engine.onnx_runtime import Place
 from pyserver.engine.pipeline import Pipeline
+from pyserver.engine.timing import first_step, measured, probe, unmeasured
 from pyserver.errors import StemlineError
 from pyserver.models import catalogue, registry
-from pyserver.models.card import ModelCard
 from pyserver.models.interface import AnyModel
 
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 
-_LIVE_RUNS = 3
-_PROBED_STEPS = 2  # of a prior, whose steps are many and cost the same
+_WARM_STEPS = 2  # more would run the same code again
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +53,12 @@ class _Loaded:
     computed_by: str  # as in WindowResult
     card_path: Path
     card_changed_ns: int
+
+    @property
+    def info_now(self) -> LoadedModel:
+        """With what has been learnt since the model was measured."""
+        most = self.pipeline.batches.most(self.pipeline.card.live_window_samples, self.info.live_batch)
+        return replace(self.info, live_batch=most)
 
     @property
     def is_current(self) -> bool:
@@ -94,11 +97,7 @@ class TorchBackend:
     @property
     def device(self) -> DeviceInfo:
         device = self._torch_device
-        if device.type == "cuda":
-            free, total = torch.cuda.mem_get_info(device)
-        else:
-            memory = psutil.virtual_memory()
-            free, total = memory.available, memory.total
+        free, total = free_and_total(device)
         return DeviceInfo(
             index=device.index or 0,
             name=device_name(device),
@@ -121,7 +120,7 @@ class TorchBackend:
                 known = replace(known, info=self._measured(known))
             self._models[model] = known
             self._first_backend = self._first_backend or known.info.backend
-            return known.info
+            return known.info_now
 
     def _measured(self, loaded: _Loaded) -> LoadedModel:
         card, backend = loaded.pipeline.card, loaded.info.backend
@@ -136,16 +135,17 @@ class TorchBackend:
         """Verified, loaded and warm."""
         card_path = installed.directory / catalogue.CARD_FILE
         changed_ns = _changed_ns(card_path)
+        require_room(installed, self._torch_device)
         catalogue.verify(installed)
         card = installed.card
         network = read_network(installed)
         backend, computed_by = self._put_cores(network, installed)
         pipeline = Pipeline(network, card, self._torch_device)
         if "separate" in card.abilities:
-            pipeline.run(probe(card, card.live_window_samples, min(_default_steps(card), _PROBED_STEPS)))
+            pipeline.run(probe(card, card.live_window_samples, min(card.default_steps, _WARM_STEPS)))
         else:
-            pipeline.walk(_first_step(card))
-        return _Loaded(pipeline, replace(_unmeasured(card), backend=backend), computed_by, card_path, changed_ns)
+            pipeline.walk(first_step(card))
+        return _Loaded(pipeline, replace(unmeasured(card), backend=backend), computed_by, card_path, changed_ns)
 
     def _put_cores(self, network: AnyModel, installed: catalogue.InstalledModel) -> tuple[str, str]:
         """ONNX Runtime's where it was chosen. Returns the back end's name, and that with the export's."""
@@ -174,6 +174,16 @@ class TorchBackend:
         """One window after the other, so that a result never depends on its neighbours."""
         return [self._separate(request) for request in requests]
 
+    def separate_together(self, requests: Sequence[WindowRequest]) -> BatchResult:
+        """As one batch. Where that fails, and where a window of it is not finite, windows are computed alone."""
+        loaded = self._loaded(requests[0].model)
+        results = self._as_one_batch(loaded, requests)
+        outcomes = (
+            self._alone(request) if result is None else result
+            for request, result in zip(requests, results, strict=True)
+        )
+        return BatchResult(tuple(outcomes), loaded.info_now.live_batch)
+
     def walk(self, request: WalkRequest) -> WalkResult:
         """As `separate`, of one segment of a walk. Raises ModelCannot."""
         pipeline = self._loaded(request.model).pipeline
@@ -185,6 +195,29 @@ class TorchBackend:
         where = f"window at sample {request.position} with model {request.model}"
         result = self._finite(lambda: loaded.pipeline.run(request), lambda found: found.stems_SCN, request, where)
         return replace(result, computed_by=loaded.computed_by)
+
+    def _as_one_batch(self, loaded: _Loaded, requests: Sequence[WindowRequest]) -> list[WindowResult | None]:
+        """None for a window without a result that can be used."""
+        try:
+            with _translated_errors(f"{len(requests)} live windows with model {requests[0].model}"):
+                results = loaded.pipeline.run_together(requests)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            log.warning("%d live windows failed together and are computed one by one: %s", len(requests), error)
+            return [None] * len(requests)
+        return [
+            replace(result, computed_by=loaded.computed_by) if np.isfinite(result.stems_SCN).all() else None
+            for result in results
+        ]
+
+    def _alone(self, request: WindowRequest) -> WindowResult | Exception:
+        try:
+            return self._separate(request)
+        except DeviceLost:
+            raise
+        except Exception as error:
+            return error
 
     def _finite(
         self, compute: Callable[[], R], audio: Callable[[R], Audio], request: WindowRequest | WalkRequest, where: str
@@ -229,78 +262,6 @@ def _changed_ns(path: Path) -> int:
         return 0
 
 
-def _default_steps(card: ModelCard) -> int:
-    return card.default_steps
-
-
-def _unmeasured(card: ModelCard) -> LoadedModel:
-    return LoadedModel(
-        name=card.name,
-        weights_sha256=card.weights_sha256,
-        realtime_factor=0.0,
-        bounce_window_s=0.0,
-        live_base_s=0.0,
-        live_step_s=0.0,
-    )
-
-
-def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
-    """Times a bounce window and live windows, with and without the refiner; all networks are warm by then.
-
-    What cannot do without steps is timed with one and with two.
-    """
-    steps, least = _default_steps(card), 0 if card.prior is None else 1
-    probed = min(steps, _PROBED_STEPS) if card.prior else steps
-
-    def seconds(length: int, refiner_steps: int, runs: int) -> float:
-        window = probe(card, length, refiner_steps)
-        times = []
-        for _ in range(runs):
-            began = time.perf_counter()
-            pipeline.run(window)
-            times.append(time.perf_counter() - began)
-        return statistics.median(times)
-
-    hop = card.window_samples - 2 * card.margin_samples - card.fade_samples
-    bounce_s = seconds(card.window_samples, probed, runs=1)
-    if probed < steps:
-        a_step_s = max(0.0, bounce_s - seconds(card.window_samples, least, runs=1)) / (probed - least)
-        bounce_s += a_step_s * (steps - probed)
-    base_s = seconds(card.live_window_samples, least, _LIVE_RUNS)
-    full_s = seconds(card.live_window_samples, probed, _LIVE_RUNS) if probed > least else base_s
-    live_step_s = max(0.0, full_s - base_s) / max(probed - least, 1)
-    return replace(
-        _unmeasured(card),
-        realtime_factor=bounce_s * card.sample_rate_hz / hop,
-        bounce_window_s=bounce_s,
-        live_base_s=max(0.0, base_s - least * live_step_s),
-        live_step_s=live_step_s,
-    )
-
-
-def _first_step(card: ModelCard) -> WalkRequest:
-    """Of a window of which nothing is known."""
-    nothing = np.zeros((len(card.stems), card.window_samples), np.float32)
-    return WalkRequest(
-        model=card.name,
-        sources_SL=nothing,
-        mask_SL=nothing,
-        position=0,
-        noise_seed=0,
-        steps=card.generation_steps_for(None),
-        first=0,
-        stop=1,
-        x_SP=None,
-    )
-
-
-def probe(card: ModelCard, length: int, refiner_steps: int) -> WindowRequest:
-    """A window of noise: silence might be cheaper than music, denormal numbers dearer."""
-    noise = np.random.default_rng(0).standard_normal((card.channels, length), dtype=np.float32) * np.float32(0.1)
-    settings = SeparationSettings(refiner_steps=refiner_steps, noise_seed=0)
-    return WindowRequest(card.name, noise, card.sample_rate_hz, 0, (0, length), settings)
-
-
 class _translated_errors:  # noqa: N801 - a context manager, used like a function
     """Torch's errors as ours: memory has run out, or the device is lost and only a new process will do."""
 
@@ -311,7 +272,7 @@ class _translated_errors:  # noqa: N801 - a context manager, used like a functio
         return None
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in str(error):
+        if is_out_of_memory(error):
             raise EngineOutOfMemory(
                 f"not enough memory for {self._doing}; close other programs or choose a smaller model"
             ) from error

@@ -18,6 +18,13 @@ class RunCall:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchCall:
+    """Live windows of one shape."""
+
+    requests: tuple[WindowRequest, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class WalkCall:
     request: WalkRequest
 
@@ -33,7 +40,22 @@ class UnloadCall:
     model: str
 
 
-Call = RunCall | WalkCall | LoadCall | UnloadCall
+Call = RunCall | BatchCall | WalkCall | LoadCall | UnloadCall
+
+
+def describe_call(call: Call) -> str:
+    """As a part of a sentence."""
+    match call:
+        case RunCall(request):
+            return f"the window at sample {request.position} with model {request.model}"
+        case BatchCall(requests):
+            return f"{len(requests)} live windows with model {requests[0].model}"
+        case WalkCall(request):
+            return f"steps {request.first} to {request.stop} at sample {request.position} with model {request.model}"
+        case LoadCall(model):
+            return f"loading model {model}"
+        case UnloadCall(model):
+            return f"unloading model {model}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +81,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchReply:
+    """A BatchResult on its way to the other process."""
+
+    outcomes: tuple[WindowResult | Failure, ...]
+    live_batch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     call_id: int
     call: Call
@@ -74,7 +104,7 @@ class Started:
 @dataclass(frozen=True, slots=True)
 class Reply:
     call_id: int
-    result: WindowResult | WalkResult | LoadedModel | Failure | None
+    result: WindowResult | BatchReply | WalkResult | LoadedModel | Failure | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,10 +19,12 @@ from multiprocessing.connection import wait
 from pyserver import allocator
 from pyserver.engine.backend import Backend, DeviceLost
 from pyserver.engine.errors import EngineFailed
-from pyserver.engine.messages import LoadedModel, WalkResult, WindowResult
+from pyserver.engine.messages import BatchResult, LoadedModel, WalkResult, WindowResult
 from pyserver.engine.pipe import Pipe
 from pyserver.engine.process import EngineConfig
 from pyserver.engine.wire import (
+    BatchCall,
+    BatchReply,
     Failure,
     FromEngine,
     LoadCall,
@@ -122,6 +124,8 @@ class _Lane(enum.Enum):
 def _lane_of(request: Request) -> _Lane:
     if isinstance(request.call, RunCall):
         return _Lane.LIVE if request.call.urgent else _Lane.BOUNCE
+    if isinstance(request.call, BatchCall):
+        return _Lane.LIVE
     if isinstance(request.call, WalkCall):
         return _Lane.BOUNCE
     return _Lane.LOADING
@@ -162,11 +166,15 @@ def _next(requests: "queue.SimpleQueue[Request]") -> Request:
         return requests.get()
 
 
-def _answer(backend: Backend, request: Request) -> WindowResult | WalkResult | LoadedModel | Failure | None:
+def _answer(
+    backend: Backend, request: Request
+) -> WindowResult | BatchReply | WalkResult | LoadedModel | Failure | None:
     try:
         match request.call:
             case RunCall(window):
                 return backend.separate([window])[0]
+            case BatchCall(windows):
+                return _described(backend.separate_together(windows))
             case WalkCall(walk):
                 return backend.walk(walk)
             case LoadCall(model, measure):
@@ -179,6 +187,11 @@ def _answer(backend: Backend, request: Request) -> WindowResult | WalkResult | L
         os._exit(1)
     except Exception as error:
         return describe(error)
+
+
+def _described(result: BatchResult) -> BatchReply:
+    outcomes = (describe(found) if isinstance(found, Exception) else found for found in result.outcomes)
+    return BatchReply(tuple(outcomes), result.live_batch)
 
 
 def describe(error: Exception) -> Failure:

@@ -31,7 +31,11 @@ class _Open:
 
 
 class Admission:
-    """Keeps the books of open live sessions."""
+    """Keeps the books of open live sessions.
+
+    It reckons as if windows were computed one after the other. Batches, which the engine uses only where they are
+    faster, can make that no worse: each holds one window of a session at most.
+    """
 
     def __init__(self, core: Core) -> None:
         self._core = core
@@ -94,11 +98,19 @@ class Admission:
 
     def _require_room_beside(self, window_s: float, blocking_s: float) -> None:
         """Each open session must stay in time even if a window of every other one is computed before its own."""
-        together_s = _SLOWER * (window_s + sum(other.window_s for other in self._open.values())) + blocking_s
-        if any(together_s > other.allowance_s for other in self._open.values()):
+        if not self._open:
+            return
+        tightest_s = min(other.allowance_s for other in self._open.values()) - blocking_s
+        room_s = max(0.0, tightest_s / _SLOWER - sum(other.window_s for other in self._open.values()))
+        if window_s > room_s:
+            smaller = ", or choose fewer refiner steps or a smaller model" if room_s else ""
             raise TooManyLiveSessions(
-                f"another live session would make those that are open ({len(self._open)}) late; close one first",
+                f"another live session would make those that are open ({len(self._open)}) late, whatever its own "
+                f"latency: its windows take {1000 * window_s:.0f} ms, and there is room for {1000 * room_s:.0f} ms; "
+                f"close one first{smaller}",
                 open_sessions=len(self._open),
+                window_s=f"{window_s:.6f}",
+                room_s=f"{room_s:.6f}",
             )
 
 

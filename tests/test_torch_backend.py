@@ -1,0 +1,91 @@
+"""What the back end does when memory runs out, or would."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+from pyserver.engine.errors import EngineOutOfMemory
+from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
+from pyserver.engine.torch_backend import TorchBackend
+from pyserver.models import catalogue
+
+MODEL = "stemline-small"
+
+pytestmark = pytest.mark.usefixtures("tiny_models")
+
+
+def window(position: int) -> WindowRequest:
+    length = catalogue.find(MODEL).card.live_window_samples
+    audio = np.random.default_rng(position).standard_normal((2, length)).astype(np.float32) * np.float32(0.1)
+    return WindowRequest(MODEL, audio, 44100, position, (1000, length - 1000), SeparationSettings(1, 7))
+
+
+def with_live_batch(size: int) -> TorchBackend:
+    """As if batches of this size had been found to be faster."""
+    backend = TorchBackend("cpu", 1)
+    backend.load(MODEL, measure=False)
+    loaded = backend._models[MODEL]
+    backend._models[MODEL] = replace(loaded, info=replace(loaded.info, live_batch=size))
+    return backend
+
+
+def make_room_for(most: int, backend: TorchBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model runs out of memory for more windows at once."""
+    model = backend._models[MODEL].pipeline.model
+    separate: Callable[[torch.Tensor], object] = model.separate
+
+    def cramped(mixture_BCL: torch.Tensor) -> object:
+        if len(mixture_BCL) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return separate(mixture_BCL)
+
+    monkeypatch.setattr(model, "separate", cramped)
+
+
+def test_a_batch_that_does_not_fit_is_computed_in_halves_and_later_ones_are_smaller(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend, windows = with_live_batch(4), [window(position) for position in range(4)]
+    alone = backend.separate(windows)
+    make_room_for(2, backend, monkeypatch)
+    together = backend.separate_together(windows)
+    for found, expected in zip(together.outcomes, alone, strict=True):
+        assert isinstance(found, WindowResult)
+        np.testing.assert_allclose(found.stems_SCN, expected.stems_SCN, atol=1e-6)
+    assert together.live_batch == 2
+    assert backend.load(MODEL, measure=False).live_batch == 2
+
+
+def test_windows_of_which_not_one_fits_are_errors_that_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = with_live_batch(4)
+    make_room_for(0, backend, monkeypatch)
+    together = backend.separate_together([window(0), window(1)])
+    for position, found in enumerate(together.outcomes):
+        assert isinstance(found, EngineOutOfMemory)
+        assert f"window at sample {position}" in str(found)
+    assert together.live_batch == 1
+
+
+def test_a_model_whose_weights_do_not_fit_is_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    memory, backend = psutil.virtual_memory(), TorchBackend("cpu", 1)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=1_100_000_000))
+    monkeypatch.setattr(catalogue.InstalledModel, "weight_paths", property(lambda _: pytest.fail("was read")))
+    monkeypatch.setattr(catalogue.InstalledModel, "file_bytes", 3_200_000_000)
+    with pytest.raises(
+        EngineOutOfMemory, match=r"needs 3.2 GB for its weights and 1.1 GB are available \(cpu\)"
+    ) as caught:
+        backend.load(MODEL, measure=False)
+    assert caught.value.metadata == {
+        "needed_bytes": "3200000000",
+        "available_bytes": "1100000000",
+    }
+
+
+def test_a_model_whose_weights_just_fit_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed, memory = catalogue.find(MODEL), psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=installed.file_bytes))
+    assert TorchBackend("cpu", 1).load(MODEL, measure=False).name == MODEL
