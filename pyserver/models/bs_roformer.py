@@ -96,6 +96,7 @@ class BandSplit(nn.Module):
 
     def __init__(self, config: BSRoformerConfig) -> None:
         super().__init__()
+        self.dim = config.dim
         self.widths = [2 * config.channels * bins for bins in config.freqs_per_bands]
         self.to_features = nn.ModuleList(
             nn.Sequential(RMSNorm(width), nn.Linear(width, config.dim)) for width in self.widths
@@ -103,7 +104,12 @@ class BandSplit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bands = zip(self.to_features, torch.split(x, self.widths, dim=-1), strict=True)
-        return torch.stack([to_feature(band) for to_feature, band in bands], dim=-2)
+        if not in_parts(x):
+            return torch.stack([to_feature(band) for to_feature, band in bands], dim=-2)
+        out = x.new_empty(*x.shape[:-1], len(self.widths), self.dim)
+        for place, (to_feature, band) in zip(out.unbind(dim=-2), bands, strict=True):
+            place.copy_(to_feature(band))
+        return out
 
 
 class MaskEstimator(nn.Module):
@@ -159,6 +165,10 @@ class _Trunk(nn.Module):
         self.band_split = BandSplit(config)
         self.mask_estimators = nn.ModuleList(MaskEstimator(config) for _ in range(config.num_stems))
 
+    def transformers(self) -> Iterator[nn.Module]:
+        """In turns over time and over bands."""
+        return itertools.chain.from_iterable(pairs(self.layers))
+
 
 class BSRoformerSeparator(_Trunk):
     """Mixture -> all stems, in one pass."""
@@ -168,8 +178,12 @@ class BSRoformerSeparator(_Trunk):
 
     def core(self, spectrum_BCFTV: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Masks (B, S, T, F·C·V) and the features between band split and masks, the final norm last."""
-        features = list(self._walk(spectrum_BCFTV))
-        x_BTKD = self.final_norm(features[-1])
+        x = self.band_split(pack_spectrum(spectrum_BCFTV))
+        features = [x]
+        for transformer in self.transformers():
+            x = _along(transformer, x.transpose(1, 2), None)
+            features.append(x)
+        x_BTKD = self.final_norm(x)
         masks_BSTN = torch.stack([estimator(x_BTKD) for estimator in self.mask_estimators], dim=1)
         return masks_BSTN, [*features, x_BTKD]
 
@@ -184,23 +198,16 @@ class BSRoformerSeparator(_Trunk):
             stems = istft(apply_masks(spectrum_BCFT, masks_BSTN), self.config.stft, mixture_BCL.shape[-1])
         return stems, [spectrum_BCFTV, *features]
 
-    def _walk(self, spectrum_BCFTV: Tensor) -> Iterator[Tensor]:
-        """What band split and transformers make, one after the other, the transformers over time (B, K, T, D)."""
-        x = self.band_split(pack_spectrum(spectrum_BCFTV))
-        yield x
-        for transformers in pairs(self.layers):
-            for transformer in transformers:
-                x = _along(transformer, x.transpose(1, 2), None)
-                yield x
-
     def _sparingly(self, spectrum_BCFT: Tensor, length: int) -> tuple[Tensor, list[Tensor]]:
         """Stems, one after the other, and packed features: in float32 those of 11 s take more than all weights."""
-        features = []
-        for x in self._walk(torch.view_as_real(spectrum_BCFT)):
+        x = self.band_split(pack_spectrum(torch.view_as_real(spectrum_BCFT)))
+        features = [_packed(x)]
+        for transformer in self.transformers():
+            x = _along_in_place(transformer, x.transpose(1, 2), None)
             features.append(_packed(x))
-        x = _normed(x, self.final_norm)
+        x_BTKD = _normed(x, self.final_norm)
         stems = [
-            istft(apply_masks(spectrum_BCFT, estimator(x)[:, None]), self.config.stft, length)
+            istft(apply_masks(spectrum_BCFT, estimator(x_BTKD)[:, None]), self.config.stft, length)
             for estimator in self.mask_estimators
         ]
         return torch.cat(stems, dim=1), features
@@ -235,8 +242,8 @@ class BSRoformerRefiner(_Trunk):
         x = self.band_split(pack_spectrum(spectrum_BCFTV))
         if features is not None:
             x = _with_adapted(x, self.band_split_feature_adapter, features[0])
-        for i, transformer in enumerate(itertools.chain.from_iterable(pairs(self.layers))):
-            x = _along(transformer, x.transpose(1, 2), mapping_BM)
+        for i, transformer in enumerate(self.transformers()):
+            x = _along_in_place(transformer, x.transpose(1, 2), mapping_BM)
             if features is not None:
                 x = _with_adapted(x, self.transformer_feature_adapters[i], features[1 + i])
         return _normed(x, self.final_norm)
@@ -335,3 +342,13 @@ def _along(transformer: nn.Module, x: Tensor, mapping_BM: Tensor | None) -> Tens
     """Runs a transformer along the last but one axis of a four-axis tensor."""
     out: Tensor = transformer(x.flatten(0, 1), mapping_BM)
     return out.reshape(x.shape)
+
+
+def _along_in_place(transformer: nn.Module, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
+    """The same, in the place of x where work is done in parts."""
+    if not in_parts(x):
+        return _along(transformer, x, mapping_BM)
+    assert isinstance(transformer, Transformer)
+    for item, own in enumerate(x):
+        transformer.overwrite(own, None if mapping_BM is None else mapping_BM[item : item + 1])
+    return x
