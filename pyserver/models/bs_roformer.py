@@ -200,14 +200,18 @@ class BSRoformerSeparator(_Trunk):
 
     def _sparingly(self, spectrum_BCFT: Tensor, length: int) -> tuple[Tensor, list[Tensor]]:
         """Stems, one after the other, and packed features: in float32 those of 11 s take more than all weights."""
+        config, (batch, _, _, frames) = self.config, spectrum_BCFT.shape
+        tokens = batch * frames * len(config.freqs_per_bands)
+        # one block, and before all else: blocks made on the way would leave gaps in the heap that nothing fits in
+        room = torch.empty(config.injected_features - 1, tokens, packed_width(config.dim), dtype=torch.int16)
         x = self.band_split(pack_spectrum(torch.view_as_real(spectrum_BCFT)))
-        features = [_packed(x)]
-        for transformer in self.transformers():
+        features = [_packed(x, room[0])]
+        for transformer, place in zip(self.transformers(), room[1:], strict=True):
             x = _along_in_place(transformer, x.transpose(1, 2), None)
-            features.append(_packed(x))
+            features.append(_packed(x, place))
         x_BTKD = _normed(x, self.final_norm)
         stems = [
-            istft(apply_masks(spectrum_BCFT, estimator(x_BTKD)[:, None]), self.config.stft, length)
+            istft(apply_masks(spectrum_BCFT, estimator(x_BTKD)[:, None]), config.stft, length)
             for estimator in self.mask_estimators
         ]
         return torch.cat(stems, dim=1), features
@@ -324,8 +328,9 @@ def _normed(x: Tensor, norm: nn.Module) -> Tensor:
     return x
 
 
-def _packed(x: Tensor) -> Tensor:
-    out = x.new_empty(*x.shape[:-1], packed_width(x.shape[-1]), dtype=torch.int16)
+def _packed(x: Tensor, room: Tensor) -> Tensor:
+    """In the room for as many tokens."""
+    out = room.view(*x.shape[:-1], -1)
     for part, place in _some_rows(x, out):
         pack(part, place)
     return out

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-_GROUP = 32  # at most: what is large in one place costs accuracy in its own group alone
+_GROUP = 64  # at most: what is large in one place costs accuracy in its own group alone
 _LARGEST = 2**15 - 1
 
 
@@ -21,7 +21,7 @@ def packed_width(dim: int) -> int:
 def pack(x: Tensor, out: Tensor) -> None:
     """(..., D) float32, with D even, into (..., packed_width(D)) int16."""
     dim = x.shape[-1]
-    groups = x.unflatten(-1, (-1, math.gcd(dim, _GROUP)))
+    groups = x.reshape(*x.shape[:-1], -1, math.gcd(dim, _GROUP))
     scale = groups.abs().amax(-1).clamp_min(torch.finfo(x.dtype).tiny * _LARGEST) / _LARGEST
     out[..., :dim] = groups.div(scale[..., None]).round_().flatten(-2)
     out[..., dim:].view(torch.float32).copy_(scale)
@@ -32,5 +32,5 @@ def unpacked(x: Tensor, dim: int) -> Tensor:
     if x.dtype != torch.int16:
         return x
     scale = x[..., dim:].view(torch.float32)
-    groups = x[..., :dim].float().unflatten(-1, (scale.shape[-1], -1))
+    groups = x[..., :dim].float().reshape(*scale.shape, -1)
     return groups.mul_(scale[..., None]).flatten(-2)

@@ -143,7 +143,7 @@ class Transformer(nn.Module):
         if not in_parts(x):
             return self._all(x, mapping_BM)
         out = x.clone()
-        items = [None] if mapping_BM is None else mapping_BM.split(1)
+        items = [None] if mapping_BM is None else torch.split(mapping_BM, 1)
         for own, mapping in zip(out.chunk(len(items)), items, strict=True):
             self.overwrite(own, mapping)
         return out
