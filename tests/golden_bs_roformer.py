@@ -62,10 +62,14 @@ class BSRoformerFolder(GoldenFolder):
         raw = self.one_stem(which, given, int(vectors[f"{case}.stem"]))
         return lambda x_B1CL, c_noise: raw(x_B1CL[:, 0], c_noise)[:, None]
 
+    def separator_stages(self, mixture: Tensor, spectrum: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """The estimate and all features, those after the spectrum computed from the given one."""
+        output, features = self.separator(mixture)
+        masks, inner = self.separator.core(features[0] if spectrum is None else spectrum)
+        return output, [features[0], *inner, masks, output]
+
     def replay_separator(self, vectors: Vectors) -> None:
-        output, features = self.separator(vectors["mixture"])
-        masks, inner = self.separator.core(vectors["feature00"])
-        staged = [features[0], *inner, masks, output]
+        output, staged = self.separator_stages(vectors["mixture"], vectors["feature00"])
         tolerances = [self.tolerances.feature] * (len(staged) - 1) + [self.tolerances.output]
         self.compare_features(vectors, staged, tolerances)
         self.compare("det_io", "output", output, vectors.get("output"), self.tolerances.output)

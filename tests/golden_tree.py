@@ -149,7 +149,7 @@ def write_bs_roformer(folder: Path) -> None:
     _write_weights(folder, "bs_roformer", settings, networks)
     model = BSRoformerFolder(folder, "new", Report())
     stems = 0.1 * torch.randn(1, 3, 1, 1001)
-    output, features = model.separator(stems.sum(1))
+    output, features = model.separator_stages(stems.sum(1))
     resolutions = network_resolutions(BS_ROFORMER)
     det_loss = {"det_loss_l1_plus_mrstft": l1_and_spectral_error(output, stems, resolutions).mean()}
     det_io = {"stems": stems, "mixture": stems.sum(1), "output": output} | det_loss

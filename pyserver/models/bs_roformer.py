@@ -9,13 +9,15 @@ M mapping features, Q whatever serves as the batch of a transformer.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from pyserver.models.cores import is_replaced
+from pyserver.models.packing import pack, packed_width, unpacked
 from pyserver.models.stft import StftSpec, istft, stft
 from pyserver.models.transformer import TOKENS_AT_ONCE, RMSNorm, Rotary, Transformer, in_parts, pairs
 
@@ -94,6 +96,7 @@ class BandSplit(nn.Module):
 
     def __init__(self, config: BSRoformerConfig) -> None:
         super().__init__()
+        self.dim = config.dim
         self.widths = [2 * config.channels * bins for bins in config.freqs_per_bands]
         self.to_features = nn.ModuleList(
             nn.Sequential(RMSNorm(width), nn.Linear(width, config.dim)) for width in self.widths
@@ -101,7 +104,12 @@ class BandSplit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         bands = zip(self.to_features, torch.split(x, self.widths, dim=-1), strict=True)
-        return torch.stack([to_feature(band) for to_feature, band in bands], dim=-2)
+        if not in_parts(x):
+            return torch.stack([to_feature(band) for to_feature, band in bands], dim=-2)
+        out = x.new_empty(*x.shape[:-1], len(self.widths), self.dim)
+        for place, (to_feature, band) in zip(out.unbind(dim=-2), bands, strict=True):
+            place.copy_(to_feature(band))
+        return out
 
 
 class MaskEstimator(nn.Module):
@@ -157,6 +165,10 @@ class _Trunk(nn.Module):
         self.band_split = BandSplit(config)
         self.mask_estimators = nn.ModuleList(MaskEstimator(config) for _ in range(config.num_stems))
 
+    def transformers(self) -> Iterator[nn.Module]:
+        """In turns over time and over bands."""
+        return itertools.chain.from_iterable(pairs(self.layers))
+
 
 class BSRoformerSeparator(_Trunk):
     """Mixture -> all stems, in one pass."""
@@ -166,26 +178,43 @@ class BSRoformerSeparator(_Trunk):
 
     def core(self, spectrum_BCFTV: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Masks (B, S, T, F·C·V) and the features between band split and masks, the final norm last."""
-        x_BTKD = self.band_split(pack_spectrum(spectrum_BCFTV))
-        features = [x_BTKD]
-        for over_time, over_bands in pairs(self.layers):
-            x_BKTD = _along(over_time, x_BTKD.transpose(1, 2), None)
-            x_BTKD = _along(over_bands, x_BKTD.transpose(1, 2), None)
-            features += [x_BKTD, x_BTKD]
-        x_BTKD = self.final_norm(x_BTKD)
+        x = self.band_split(pack_spectrum(spectrum_BCFTV))
+        features = [x]
+        for transformer in self.transformers():
+            x = _along(transformer, x.transpose(1, 2), None)
+            features.append(x)
+        x_BTKD = self.final_norm(x)
         masks_BSTN = torch.stack([estimator(x_BTKD) for estimator in self.mask_estimators], dim=1)
         return masks_BSTN, [*features, x_BTKD]
 
     def forward(self, mixture_BCL: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Stems (B, S, C, L) and the features: spectrum, band split, every transformer, norm, masks, stems.
-
-        The refiner takes the first `config.injected_features` of them.
-        """
+        """Stems (B, S, C, L) and the refiner's `config.injected_features`: spectrum, band split, every transformer."""
         spectrum_BCFT = stft(mixture_BCL, self.config.stft)
         spectrum_BCFTV = torch.view_as_real(spectrum_BCFT)
-        masks_BSTN, features = self.core(spectrum_BCFTV)
-        stems = istft(apply_masks(spectrum_BCFT, masks_BSTN), self.config.stft, mixture_BCL.shape[-1])
-        return stems, [spectrum_BCFTV, *features, masks_BSTN, stems]
+        if in_parts(mixture_BCL) and not is_replaced(self, "core"):
+            stems, features = self._sparingly(spectrum_BCFT, mixture_BCL.shape[-1])
+        else:
+            masks_BSTN, (*features, _) = self.core(spectrum_BCFTV)
+            stems = istft(apply_masks(spectrum_BCFT, masks_BSTN), self.config.stft, mixture_BCL.shape[-1])
+        return stems, [spectrum_BCFTV, *features]
+
+    def _sparingly(self, spectrum_BCFT: Tensor, length: int) -> tuple[Tensor, list[Tensor]]:
+        """Stems, one after the other, and packed features: in float32 those of 11 s take more than all weights."""
+        config, (batch, _, _, frames) = self.config, spectrum_BCFT.shape
+        tokens = batch * frames * len(config.freqs_per_bands)
+        # one block, and before all else: blocks made on the way would leave gaps in the heap that nothing fits in
+        room = torch.empty(config.injected_features - 1, tokens, packed_width(config.dim), dtype=torch.int16)
+        x = self.band_split(pack_spectrum(torch.view_as_real(spectrum_BCFT)))
+        features = [_packed(x, room[0])]
+        for transformer, place in zip(self.transformers(), room[1:], strict=True):
+            x = _along_in_place(transformer, x.transpose(1, 2), None)
+            features.append(_packed(x, place))
+        x_BTKD = _normed(x, self.final_norm)
+        stems = [
+            istft(apply_masks(spectrum_BCFT, estimator(x_BTKD)[:, None]), config.stft, length)
+            for estimator in self.mask_estimators
+        ]
+        return torch.cat(stems, dim=1), features
 
 
 class BSRoformerRefiner(_Trunk):
@@ -214,17 +243,14 @@ class BSRoformerRefiner(_Trunk):
 
     def tokens(self, spectrum_BCFTV: Tensor, mapping_BM: Tensor, features: Sequence[Tensor] | None) -> Tensor:
         """What the mask heads take, (B, T, K, D); `features` from the band split on."""
-        x_BTKD = self.band_split(pack_spectrum(spectrum_BCFTV))
+        x = self.band_split(pack_spectrum(spectrum_BCFTV))
         if features is not None:
-            x_BTKD = _with_adapted(x_BTKD, self.band_split_feature_adapter, features[0])
-        for i, (over_time, over_bands) in enumerate(pairs(self.layers)):
-            x_BKTD = _along(over_time, x_BTKD.transpose(1, 2), mapping_BM)
+            x = _with_adapted(x, self.band_split_feature_adapter, features[0])
+        for i, transformer in enumerate(self.transformers()):
+            x = _along_in_place(transformer, x.transpose(1, 2), mapping_BM)
             if features is not None:
-                x_BKTD = _with_adapted(x_BKTD, self.transformer_feature_adapters[2 * i], features[1 + 2 * i])
-            x_BTKD = _along(over_bands, x_BKTD.transpose(1, 2), mapping_BM)
-            if features is not None:
-                x_BTKD = _with_adapted(x_BTKD, self.transformer_feature_adapters[2 * i + 1], features[2 + 2 * i])
-        return self.final_norm(x_BTKD)  # type: ignore[no-any-return]
+                x = _with_adapted(x, self.transformer_feature_adapters[i], features[1 + i])
+        return _normed(x, self.final_norm)
 
     def core(self, spectrum_BCFTV: Tensor, mapping_BM: Tensor, stem: int, features: Sequence[Tensor] | None) -> Tensor:
         """Mask (B, T, F·C·V) of stem number `stem`."""
@@ -285,17 +311,49 @@ def _over_frames(adapter: nn.Module, planes_BPFT: Tensor) -> Tensor:
 
 
 def _with_adapted(x: Tensor, adapter: nn.Module, feature: Tensor) -> Tensor:
-    """x plus the adapted feature, of one shape (..., D)."""
+    """x plus the adapted feature, of one shape (..., D) or packed; in the place of x where work is done in parts."""
     if not in_parts(x):
-        return x + adapter(feature)  # type: ignore[no-any-return]
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    flat = (torch.split(tensor.reshape(-1, x.shape[-1]), TOKENS_AT_ONCE) for tensor in (x, feature, out))
-    for own, given, place in zip(*flat, strict=True):
-        torch.add(own, adapter(given), out=place)
+        return x + adapter(unpacked(feature, x.shape[-1]))  # type: ignore[no-any-return]
+    for own, given in _some_rows(x, feature):
+        own += adapter(unpacked(given, x.shape[-1]))
+    return x
+
+
+def _normed(x: Tensor, norm: nn.Module) -> Tensor:
+    """In the place of x where work is done in parts."""
+    if not in_parts(x):
+        return norm(x)  # type: ignore[no-any-return]
+    for (part,) in _some_rows(x):
+        part.copy_(norm(part))
+    return x
+
+
+def _packed(x: Tensor, room: Tensor) -> Tensor:
+    """In the room for as many tokens."""
+    out = room.view(*x.shape[:-1], -1)
+    for part, place in _some_rows(x, out):
+        pack(part, place)
     return out
+
+
+def _some_rows(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Views of the same places in all of them, which have four axes and differ in the last at most."""
+    rows = max(1, TOKENS_AT_ONCE // tensors[0].shape[2])
+    for items in zip(*tensors, strict=True):
+        yield from zip(*(torch.split(item, rows) for item in items), strict=True)
 
 
 def _along(transformer: nn.Module, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
     """Runs a transformer along the last but one axis of a four-axis tensor."""
     out: Tensor = transformer(x.flatten(0, 1), mapping_BM)
     return out.reshape(x.shape)
+
+
+def _along_in_place(transformer: nn.Module, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
+    """The same, in the place of x where work is done in parts."""
+    if not in_parts(x):
+        return _along(transformer, x, mapping_BM)
+    assert isinstance(transformer, Transformer)
+    for item, own in enumerate(x):
+        transformer.overwrite(own, None if mapping_BM is None else mapping_BM[item : item + 1])
+    return x

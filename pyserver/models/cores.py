@@ -88,6 +88,11 @@ def put(model: nn.Module, core: Core, network: nn.Module) -> None:
         delattr(owner, neighbour)
 
 
+def is_replaced(owner: nn.Module, method: str) -> bool:
+    """Whether a network stands in the place of this method."""
+    return method in vars(owner)
+
+
 def take_apart(value: object, tensors: list[Tensor]) -> Structure:
     """Appends the tensors of a nested value to the list; returns what is needed to put them together again."""
     if isinstance(value, Tensor):

@@ -103,7 +103,6 @@ class DicoseBSRoformer(SeparationModel):
         network = BSRoformerConfig.from_published(config.separator)
         self.config = config
         self.stems = network.num_stems
-        self.injected_features = network.injected_features
         self.separator = BSRoformerSeparator(network)
         self.refiner = BSRoformerRefiner(BSRoformerConfig.from_published(config.refiner)) if config.refiner else None
         self.has_refiner = self.refiner is not None
@@ -113,8 +112,7 @@ class DicoseBSRoformer(SeparationModel):
         return cls(DicoseConfig(**raw))
 
     def separate(self, mixture_BCL: Tensor) -> tuple[Tensor, Features]:
-        stems, features = self.separator(mixture_BCL)
-        return stems, features[: self.injected_features]
+        return self.separator(mixture_BCL)  # type: ignore[no-any-return]
 
     def denoise(self, x_BSCL: Tensor, sigma_B: Tensor, features: Features, scalings: ScalingsFunction) -> Tensor:
         refiner = self.refiner

@@ -142,13 +142,16 @@ class Transformer(nn.Module):
     def forward(self, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
         if not in_parts(x):
             return self._all(x, mapping_BM)
-        items = 1 if mapping_BM is None else len(mapping_BM)
-        out, rows = torch.empty_like(x), max(1, TOKENS_AT_ONCE // x.shape[1])
-        for item, (given, made) in enumerate(zip(x.chunk(items), out.chunk(items), strict=True)):
-            mapping = None if mapping_BM is None else mapping_BM[item : item + 1]
-            for part, place in zip(torch.split(given, rows), torch.split(made, rows), strict=True):
-                place.copy_(self._all(part, mapping))
+        out = x.clone()
+        items = [None] if mapping_BM is None else torch.split(mapping_BM, 1)
+        for own, mapping in zip(out.chunk(len(items)), items, strict=True):
+            self.overwrite(own, mapping)
         return out
+
+    def overwrite(self, x: Tensor, mapping_1M: Tensor | None) -> None:
+        """Some rows at a time, in their place; without gradients, and for one item if conditioned."""
+        for part in torch.split(x, max(1, TOKENS_AT_ONCE // x.shape[1])):
+            part.copy_(self._all(part, mapping_1M))
 
     def _all(self, x: Tensor, mapping_BM: Tensor | None) -> Tensor:
         for attention, feed_forward in pairs(self.layers):
