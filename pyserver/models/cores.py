@@ -5,7 +5,7 @@ replaced in its place (`put`), and the model around it notices nothing. Whatever
 lists of tensors too, become one flat list here, by a `Structure`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +86,14 @@ def put(model: nn.Module, core: Core, network: nn.Module) -> None:
     _assign(owner, name, network)
     for neighbour in core.holds:
         delattr(owner, neighbour)
+
+
+def surround(model: nn.Module, core: Core, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Puts something around what a core computes; its weights stay where they are."""
+    owner, name = _owner(model, core)
+    own = getattr(owner, name)
+    holder, name = (own, "forward") if isinstance(own, nn.Module) else (owner, name)
+    object.__setattr__(holder, name, around(getattr(holder, name)))
 
 
 def take_apart(value: object, tensors: list[Tensor]) -> Structure:
