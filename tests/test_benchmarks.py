@@ -17,6 +17,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
             ("benchmarks.transport", "--minutes", "0.02", "--sessions", "2", "--song-s", "2"),
             ("a live session of 2, hop", "CPU time", "late", "a song up", "its stems down"),
         ),
+        (
+            ("benchmarks.gpu", "--tiny", "--runs", "1"),
+            ("unet, separator + 1 step, 4 stems", "bs_roformer", "eager fp32"),
+        ),
         (("benchmarks.start", "--runs", "1"), ("to SERVING", "first stems", "idle with the shipped model")),
     ],
 )
