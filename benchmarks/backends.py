@@ -21,7 +21,7 @@ from pyserver.engine.devices import pick_device, usable_cores
 from pyserver.engine.onnx_runtime import Place, provider_for, put_cores, version
 from pyserver.engine.pipeline import Pipeline
 from pyserver.engine.timing import probe
-from pyserver.engine.torch_backend import read_network
+from pyserver.engine.weights import read_network
 from pyserver.models import catalogue
 from pyserver.models.card import ModelCard
 from pyserver.models.interface import AnyModel

@@ -39,7 +39,7 @@ Rival = Literal["compiled", "onnx"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Size:
+class Size:
     config: Mapping[str, Any]
     sample_rate_hz: int
     channels: int
@@ -49,8 +49,8 @@ class _Size:
     memory_limit_gb: float | None = None
 
 
-SIZES: Mapping[Name, _Size] = {
-    "unet": _Size(
+SIZES: Mapping[Name, Size] = {
+    "unet": Size(
         config=asdict(published_unet()),
         sample_rate_hz=22050,
         channels=1,
@@ -58,7 +58,7 @@ SIZES: Mapping[Name, _Size] = {
         margin_samples=16384,
         realtime_limit=0.75,
     ),
-    "bs_roformer": _Size(
+    "bs_roformer": Size(
         config=asdict(published_bs_roformer()),
         sample_rate_hz=44100,
         channels=2,
@@ -68,6 +68,7 @@ SIZES: Mapping[Name, _Size] = {
     ),
 }
 OVERHEAD_LIMIT = 1.1
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +82,9 @@ class Arguments:
     """Of a CPU; 0: one for each physical core."""
 
 
-def card(name: Name) -> ModelCard:
+def card(name: Name, size: Size) -> ModelCard:
     """As if it had been imported, with four stems."""
-    size, like = SIZES[name], catalogue.find(catalogue.DEFAULT_MODEL).card
+    like = catalogue.find(catalogue.DEFAULT_MODEL).card
     return replace(
         like,
         name=f"dicose_{name} (random weights)",
@@ -98,20 +99,20 @@ def card(name: Name) -> ModelCard:
     )
 
 
-def network(name: Name) -> SeparationModel:
+def network(name: Name, size: Size) -> SeparationModel:
     """The same weights every time."""
     torch.manual_seed(0)
-    found = registry.build(f"dicose_{name}", SIZES[name].config).eval()
+    found = registry.build(f"dicose_{name}", size.config).eval()
     assert isinstance(found, SeparationModel)
     return found
 
 
-def bare(model: SeparationModel, size: _Size) -> Tensor:
+def bare(model: SeparationModel, size: Size, device: torch.device = _CPU) -> Tensor:
     """The separator and one pass of the refiner for all stems, on noise of a window's length."""
     mixture_BCL = 0.1 * torch.randn(1, size.channels, size.window_samples, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        stems_BSCL, features = model.separate(mixture_BCL)
-        return model.denoise(stems_BSCL, torch.full((1,), 0.003), features, consistency_scalings)
+        stems_BSCL, features = model.separate(mixture_BCL.to(device))
+        return model.denoise(stems_BSCL, torch.full((1,), 0.003, device=device), features, consistency_scalings)
 
 
 def in_turns(calls: Sequence[Callable[[], object]], runs: int) -> list[float]:
@@ -131,8 +132,9 @@ def measured(name: Name, arguments: Arguments) -> list[Row]:
     threads = arguments.threads or usable_cores()
     torch.set_num_threads(threads)
     keep_freed_memory()  # as the engine process does
-    size, about, model = SIZES[name], card(name), network(name)
-    pipeline, window = Pipeline(model, about, torch.device("cpu")), probe(card(name), size.window_samples, 1)
+    size = SIZES[name]
+    about, model = card(name, size), network(name, size)
+    pipeline, window = Pipeline(model, about, _CPU), probe(about, size.window_samples, 1)
     whole_s, bare_s = in_turns([lambda: pipeline.run(window), lambda: bare(model, size)], arguments.runs)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     audio_s = size.window_samples / size.sample_rate_hz
@@ -143,7 +145,7 @@ def measured(name: Name, arguments: Arguments) -> list[Row]:
         Row(f"{what}: peak memory", "1 GB", peak_gb, size.memory_limit_gb),
     ]
     for rival in arguments.rivals:
-        theirs = network(name)
+        theirs = network(name, size)
         with tempfile.TemporaryDirectory() as folder:
             make_rival(rival, theirs, about, Path(folder), threads)
             ours_s, rival_s = in_turns(

@@ -18,6 +18,10 @@ REPOSITORY = Path(__file__).resolve().parents[1]
             ("a live session of 2, hop", "CPU time", "late", "hop 100 ms", "a song up", "its stems down"),
         ),
         (("benchmarks.sessions", "--few", "3", "--many", "9"), ("memory", "threads", "open files")),
+        (
+            ("benchmarks.gpu", "--tiny", "--runs", "1"),
+            ("unet, separator + 1 step, 4 stems", "bs_roformer", "eager fp32"),
+        ),
         (("benchmarks.start", "--runs", "1"), ("to SERVING", "first stems", "idle with the shipped model")),
     ],
 )

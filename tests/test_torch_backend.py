@@ -1,4 +1,4 @@
-"""What the back end does when memory runs out, or would."""
+"""What the back end does when memory runs out, or would, and what it says about half precision."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,6 +8,7 @@ import psutil
 import pytest
 import torch
 
+from pyserver.engine import half_precision
 from pyserver.engine.errors import EngineOutOfMemory
 from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
 from pyserver.engine.torch_backend import TorchBackend
@@ -89,3 +90,23 @@ def test_a_model_whose_weights_just_fit_is_loaded(monkeypatch: pytest.MonkeyPatc
     installed, memory = catalogue.find(MODEL), psutil.virtual_memory()
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory._replace(available=installed.file_bytes))
     assert TorchBackend("cpu", 1).load(MODEL, measure=False).name == MODEL
+
+
+@pytest.mark.parametrize(("least_db", "name"), [(20.0, "torch-fp16-cpu"), (200.0, "torch-cpu")])
+def test_half_precision_is_used_where_it_does_no_harm_and_the_back_end_s_name_says_so(
+    least_db: float, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = TorchBackend("cpu", 1).separate([window(0)])[0]
+    monkeypatch.setattr(half_precision, "is_faster", lambda _: True)
+    monkeypatch.setattr(half_precision, "LEAST_DB", least_db)
+    backend = TorchBackend("cpu", 1)
+    assert backend.load(MODEL, measure=False).backend == backend.device.backend == name
+    found = backend.separate([window(0)])[0]
+    assert found.computed_by == name
+    assert np.array_equal(found.stems_SCN, whole.stems_SCN) == (name == "torch-cpu")
+    with backend._models[MODEL].in_full_precision():
+        assert np.array_equal(backend.separate([window(0)])[0].stems_SCN, whole.stems_SCN)
+
+
+def test_a_cpu_computes_in_full_precision() -> None:
+    assert TorchBackend("cpu", 1).load(MODEL, measure=False).backend == "torch-cpu"

@@ -11,7 +11,7 @@ from pyserver.engine.devices import pick_device, usable_cores
 from pyserver.engine.onnx_runtime import Place, provider_for, put_cores
 from pyserver.engine.pipeline import Pipeline
 from pyserver.engine.timing import probe
-from pyserver.engine.torch_backend import read_network
+from pyserver.engine.weights import read_network
 from pyserver.models import catalogue
 from pyserver.models.catalogue import InstalledModel
 from pyserver.models.cores import NoCores, has_cores

@@ -49,6 +49,14 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def compute_repeatably(device: torch.device) -> None:
+    """The same bits for the same work. On a CPU the operators we use are deterministic as they are."""
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
 def usable_cores() -> int:
     """Physical cores, or fewer if this process may only use some of them."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -33,6 +33,7 @@ from pyserver.engine import prior
 from pyserver.engine.errors import ModelCannot
 from pyserver.engine.memory import FittingBatches
 from pyserver.engine.messages import Audio, WalkRequest, WalkResult, WindowRequest, WindowResult
+from pyserver.engine.transfers import to_device, to_host
 from pyserver.models.card import ModelCard, RefinerSettings
 from pyserver.models.interface import AnyModel, Features, GenerativeModel, JointModel, SeparationModel
 
@@ -102,19 +103,19 @@ class Pipeline:
         padding = prior.padded_length(self.model, length) - length
 
         def tensor(audio_SL: Audio, padding: int = 0) -> Tensor:
-            return pad(torch.from_numpy(np.ascontiguousarray(audio_SL)).to(self.device), (0, padding))[None]
+            return pad(to_device(torch.from_numpy(np.ascontiguousarray(audio_SL)), self.device), (0, padding))[None]
 
         def noise(step: int) -> Iterator[Tensor]:
             shape = (1, len(self.card.stems), length + padding)
             draws = normal_stream(request.noise_seed, request.position, shape, step)
-            return (draw.to(self.device) for draw in draws)
+            return (to_device(draw, self.device) for draw in draws)
 
         known = Known(tensor(request.sources_SL, padding), tensor(request.mask_SL, padding))
         x = None if request.x_SP is None else tensor(request.x_SP)
         with torch.inference_mode():
             segment = prior.Segment(range(request.first, request.stop), request.steps, x)
             x = prior.walk(self.model, self.card, known, segment, noise)
-        found: Audio = x[0].float().cpu().numpy()
+        found = to_host(x[0])
         done = found[:, :length] if request.stop == request.steps else found
         return WalkResult(np.ascontiguousarray(done), time.perf_counter() - began)
 
@@ -151,10 +152,11 @@ class Pipeline:
         single = mixture_GCL.shape[1] < self.card.channels
         wide = np.repeat(mixture_GCL, self.card.channels, axis=1) if single else mixture_GCL
         with torch.inference_mode():
-            mixture = torch.from_numpy(np.ascontiguousarray(wide)).to(self.device)
-            stems = self._stems(mixture, (draw.to(self.device) for draw in noise), steps)
-            found: Audio = stems.float().cpu().numpy()
-        return found.mean(axis=2, keepdims=True) if single else found
+            mixture = to_device(torch.from_numpy(np.ascontiguousarray(wide)), self.device)
+            stems = self._stems(mixture, (to_device(draw, self.device) for draw in noise), steps)
+            found = to_host(stems)
+        whole: Audio = found.mean(axis=2, keepdims=True) if single else found
+        return whole
 
     def _stems(self, mixture_BCL: Tensor, noise: Iterator[Tensor], steps: int) -> Tensor:
         """(B, S, C, L)."""

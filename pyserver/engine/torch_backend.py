@@ -1,7 +1,7 @@
 """The back end, on a CPU or one CUDA device: PyTorch, with ONNX Runtime in the place of core networks where chosen."""
 
+import contextlib
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -11,14 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
-from pyserver.engine import onnx_runtime
+from pyserver.engine import half_precision, onnx_runtime
 from pyserver.engine.backend import DeviceLost
 from pyserver.engine.backend_choice import CHOICES_FILE, Choices, chosen_export
-from pyserver.engine.devices import device_name, other_devices, pick_device, usable_cores
-from pyserver.engine.errors import EngineOutOfMemory, ModelNotLoadable, ModelOutputNotFinite
+from pyserver.engine.devices import compute_repeatably, device_name, other_devices, pick_device, usable_cores
+from pyserver.engine.errors import EngineOutOfMemory, ModelOutputNotFinite
+from pyserver.engine.half_precision import NAMES, HalfPrecision
 from pyserver.engine.measurements import Measurements
 from pyserver.engine.memory import free_and_total, is_out_of_memory, require_room
 from pyserver.engine.messages import (
@@ -35,8 +34,10 @@ from pyserver.engine.messages import (
 from pyserver.engine.onnx_runtime import Place
 from pyserver.engine.pipeline import Pipeline
 from pyserver.engine.timing import first_step, measured, probe, unmeasured
+from pyserver.engine.weights import read_network
 from pyserver.errors import StemlineError
-from pyserver.models import catalogue, registry
+from pyserver.models import catalogue
+from pyserver.models.cores import has_cores
 from pyserver.models.interface import AnyModel
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,10 @@ class _Loaded:
     computed_by: str  # as in WindowResult
     card_path: Path
     card_changed_ns: int
+    half: HalfPrecision | None = None
+
+    def in_full_precision(self) -> contextlib.AbstractContextManager[None]:
+        return self.half.off() if self.half else contextlib.nullcontext()
 
     @property
     def info_now(self) -> LoadedModel:
@@ -81,10 +86,7 @@ class TorchBackend:
         self._torch_device = pick_device(device)
         self._threads = threads or usable_cores()
         torch.set_num_threads(self._threads)
-        if self._torch_device.type == "cuda":  # on a CPU the operators we use are deterministic as they are
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.use_deterministic_algorithms(True, warn_only=True)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        compute_repeatably(self._torch_device)
         provider = onnx_runtime.provider_for(self._torch_device, tensorrt=choice is BackendChoice.TENSORRT)
         self._choice, self._place = choice, Place(provider, self._torch_device, self._threads)
         if choice in (BackendChoice.ONNX, BackendChoice.TENSORRT):
@@ -138,14 +140,28 @@ class TorchBackend:
         require_room(installed, self._torch_device)
         catalogue.verify(installed)
         card = installed.card
-        network = read_network(installed)
+        network = read_network(installed, self._torch_device)
         backend, computed_by = self._put_cores(network, installed)
         pipeline = Pipeline(network, card, self._torch_device)
         if "separate" in card.abilities:
             pipeline.run(probe(card, card.live_window_samples, min(card.default_steps, _WARM_STEPS)))
         else:
             pipeline.walk(first_step(card))
-        return _Loaded(pipeline, replace(unmeasured(card), backend=backend), computed_by, card_path, changed_ns)
+        half = self._half_precision(pipeline) if backend == f"torch-{self._torch_device.type}" else None
+        if half and half.dtype:
+            backend = computed_by = f"torch-{NAMES[half.dtype]}-{self._torch_device.type}"
+        return _Loaded(pipeline, replace(unmeasured(card), backend=backend), computed_by, card_path, changed_ns, half)
+
+    def _half_precision(self, pipeline: Pipeline) -> HalfPrecision | None:
+        """Switched on where it does no harm; None where there is nothing to switch, or nothing to gain."""
+        card = pipeline.card
+        if not half_precision.is_faster(self._torch_device) or not has_cores(card.architecture):
+            return None
+        half = HalfPrecision(pipeline.model, card.architecture, self._torch_device)
+        window = probe(card, card.live_window_samples, min(card.default_steps, _WARM_STEPS))
+        dtype = half.choose(lambda: pipeline.run(window).stems_SCN, half_precision.LEAST_DB)
+        log.info("the networks of model %s are computed in %s", card.name, NAMES[dtype] if dtype else "fp32")
+        return half
 
     def _put_cores(self, network: AnyModel, installed: catalogue.InstalledModel) -> tuple[str, str]:
         """ONNX Runtime's where it was chosen. Returns the back end's name, and that with the export's."""
@@ -186,14 +202,16 @@ class TorchBackend:
 
     def walk(self, request: WalkRequest) -> WalkResult:
         """As `separate`, of one segment of a walk. Raises ModelCannot."""
-        pipeline = self._loaded(request.model).pipeline
+        loaded = self._loaded(request.model)
         where = f"steps {request.first} to {request.stop} at sample {request.position} with model {request.model}"
-        return self._finite(lambda: pipeline.walk(request), lambda result: result.x_SP, request, where)
+        return self._finite(loaded, lambda: loaded.pipeline.walk(request), lambda result: result.x_SP, where, request)
 
     def _separate(self, request: WindowRequest) -> WindowResult:
         loaded = self._loaded(request.model)
         where = f"window at sample {request.position} with model {request.model}"
-        result = self._finite(lambda: loaded.pipeline.run(request), lambda found: found.stems_SCN, request, where)
+        result = self._finite(
+            loaded, lambda: loaded.pipeline.run(request), lambda found: found.stems_SCN, where, request
+        )
         return replace(result, computed_by=loaded.computed_by)
 
     def _as_one_batch(self, loaded: _Loaded, requests: Sequence[WindowRequest]) -> list[WindowResult | None]:
@@ -220,14 +238,19 @@ class TorchBackend:
             return error
 
     def _finite(
-        self, compute: Callable[[], R], audio: Callable[[R], Audio], request: WindowRequest | WalkRequest, where: str
+        self,
+        loaded: _Loaded,
+        compute: Callable[[], R],
+        audio: Callable[[R], Audio],
+        where: str,
+        request: WindowRequest | WalkRequest,
     ) -> R:
         """Computed once more in full precision if need be. Raises ModelOutputNotFinite."""
         with _translated_errors(where):
             result = compute()
             if not np.isfinite(audio(result)).all() and self._torch_device.type == "cuda":
-                # TensorFloat-32, cuDNN's default for convolutions, can fail where float32 does not.
-                with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+                # Half precision and TensorFloat-32, cuDNN's default for convolutions, can fail where float32 does not.
+                with loaded.in_full_precision(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
                     result = compute()
         if not np.isfinite(audio(result)).all():
             raise ModelOutputNotFinite(
@@ -239,19 +262,6 @@ class TorchBackend:
         while (known := self._models.get(model)) is None or not known.is_current:
             self.load(model, measure=False)
         return known
-
-
-def read_network(installed: catalogue.InstalledModel) -> AnyModel:
-    """Strictly: every tensor is used and none is missing."""
-    network = registry.build(installed.card.architecture, installed.card.config)
-    try:
-        tensors = {key: value for path in installed.weight_paths for key, value in load_file(path).items()}
-        network.load_state_dict(tensors, strict=True)
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ModelNotLoadable(
-            f"the weights of model {installed.card.name} do not fit its network: {error}", model=installed.card.name
-        ) from error
-    return network.eval()
 
 
 def _changed_ns(path: Path) -> int:

@@ -5,7 +5,7 @@ replaced in its place (`put`), and the model around it notices nothing. Whatever
 lists of tensors too, become one flat list here, by a `Structure`.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,14 @@ def put(model: nn.Module, core: Core, network: nn.Module) -> None:
 def is_replaced(owner: nn.Module, method: str) -> bool:
     """Whether a network stands in the place of this method."""
     return method in vars(owner)
+
+
+def surround(model: nn.Module, core: Core, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+    """Puts something around what a core computes; its weights stay where they are."""
+    owner, name = _owner(model, core)
+    own = getattr(owner, name)
+    holder, name = (own, "forward") if isinstance(own, nn.Module) else (owner, name)
+    object.__setattr__(holder, name, around(getattr(holder, name)))
 
 
 def take_apart(value: object, tensors: list[Tensor]) -> Structure:
