@@ -16,7 +16,14 @@ from prior_parts import CARD, ONLY_GENERATES, RATE, STEMS, WINDOW, network
 from pyserver.audio.resample import resample_to, resampled_blocks
 from pyserver.diffusion.noise import normal_stream
 from pyserver.engine.errors import ModelCannot
-from pyserver.engine.messages import DeviceInfo, WalkRequest, WalkResult, WindowRequest, WindowResult
+from pyserver.engine.messages import (
+    DeviceInfo,
+    SeparationSettings,
+    WalkRequest,
+    WalkResult,
+    WindowRequest,
+    WindowResult,
+)
 from pyserver.engine.pipeline import Pipeline
 from pyserver.models.card import ModelCard
 from pyserver.separation import generation
@@ -192,6 +199,9 @@ class Arithmetic:
         self.done: list[str] = []
         self._most, self.hanging = most, asyncio.Event()
 
+    def loaded(self, model: str) -> None:
+        return None
+
     async def run(self, request: WindowRequest, *, urgent: bool = False) -> WindowResult:
         self.done.append("live" if urgent else request.model)
         return WindowResult(np.zeros((1, 1, 1), np.float32), 0.0)
@@ -342,7 +352,7 @@ async def test_walks_take_turns_with_bounces_and_wait_for_live_windows() -> None
     audio = np.zeros((1, 1), np.float32)
 
     def window(model: str) -> WindowRequest:
-        return WindowRequest(model, audio, RATE, 0, (0, 1), None)  # type: ignore[arg-type]
+        return WindowRequest(model, audio, RATE, 0, (0, 1), SeparationSettings(0, 0))
 
     async with asyncio.timeout(10):
         await asyncio.gather(
