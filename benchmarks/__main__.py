@@ -1,7 +1,8 @@
-"""`make bench`: one table of ratios, each measured against its reference in this very run, in a quarter of an hour.
+"""`make bench`: one table of ratios, each measured against its reference in this very run, in some ten minutes.
 
 Medians of a few runs on an otherwise idle machine; on a busy one only the ratios between our own rows mean something.
-What takes songs, hours or a GPU is not in it: benchmarks.latency, .memory, .live, .backends, .training_step.
+What takes songs, much longer or a GPU is not in it: benchmarks.full_size of BS-RoFormer, .gpu, .latency, .memory, .live,
+.backends, .training_step.
 """
 
 import statistics
@@ -94,7 +95,7 @@ def main() -> None:
             "python -m benchmarks.start": start.rows(start.Arguments()),
             "python -m benchmarks.transport --minutes 0.5": transport.rows(transport.Arguments(minutes=0.5)),
             "python -m benchmarks.sessions": sessions.rows(sessions.Arguments()),
-            "python -m benchmarks.full_size": full_size.rows(full_size.Arguments()),
+            "python -m benchmarks.full_size --model unet": full_size.rows(full_size.Arguments(model="unet")),
         }
     )
 

@@ -1,6 +1,6 @@
 """The published sizes with random weights: what the pipeline adds to the bare networks, and the most memory it takes:
 
-    python -m benchmarks.full_size                                      # both, minutes on two cores
+    python -m benchmarks.full_size                                      # both, half an hour on two cores
     python -m benchmarks.full_size --model unet --rivals compiled onnx  # against the networks compiled, or exported
 
 Separator and one consistency step over one window of 12 (U-Net, mono) or 11 s (BS-RoFormer, stereo), every model in a
