@@ -1,8 +1,8 @@
 """`make bench`: one table of ratios, each measured against its reference in this very run, in some ten minutes.
 
 Medians of a few runs on an otherwise idle machine; on a busy one only the ratios between our own rows mean something.
-What takes songs, much longer or a GPU is not in it: benchmarks.full_size of BS-RoFormer, .gpu, .latency, .memory, .live,
-.backends, .training_step.
+What takes songs, much longer or a GPU is not in it: BS-RoFormer in benchmarks.full_size, and benchmarks.gpu, .latency,
+.memory, .live, .backends, .training_step.
 """
 
 import statistics
