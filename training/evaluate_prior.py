@@ -50,7 +50,7 @@ class Arguments:
     corrections: int | None = None
     draws: int | None = None
     sigma_max: float | None = None
-    constrained: tuple[str, ...] = ()
+    constrained: tuple[str, ...] | None = None
     """Stems to constrain, one after the other; default: the card's, or the first."""
     coefficients: tuple[float, ...] = (0.75, 1.5)
     """Of the Gaussian posterior."""
@@ -94,7 +94,9 @@ def samplings(card: ModelCard, arguments: Arguments) -> dict[str, Sampling]:
 
 def posteriors(card: ModelCard, settings: PriorSettings, arguments: Arguments) -> dict[str, PriorSettings]:
     """Raises BadInput for stems that the model has not."""
-    constrained = arguments.constrained or (settings.constrained_stem or card.stems[0],)
+    constrained = arguments.constrained
+    if constrained is None:
+        constrained = (settings.constrained_stem or card.stems[0],)
     strangers = [stem for stem in constrained if stem not in card.stems]
     if strangers:
         raise BadInput(f"{card.name} has no stem {strangers[0]}, only {', '.join(card.stems)}")
