@@ -223,7 +223,12 @@ def live_rows(found: Live, use: Use, arguments: Arguments) -> list[Row]:
     return [
         Row(f"{what}: CPU time", "real time", found.cost, 0.01),
         Row(f"{what}: the engine's part", "real time", found.engine),
-        Row(f"{what}, latency {1000 * found.latency_s:.0f} ms: late", "all", found.missing_s / total_s, 0.0),
+        Row(
+            f"{what}, latency {1000 * found.latency_s:.0f} ms: {found.missing_s:g} s late",
+            f"all {total_s:.0f} s",
+            found.missing_s / total_s,
+            0.0,
+        ),
     ]
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 from test_diff_vs import TINY as DIFF_VS
 from torch import Tensor, nn
 
+from pyserver.engine import weights
 from pyserver.engine.errors import ModelNotLoadable
 from pyserver.engine.weights import read_network
 from pyserver.models import registry
@@ -47,8 +48,12 @@ def tensors(network: nn.Module) -> dict[str, Tensor]:
     return {**network.state_dict(), **dict(network.named_buffers())}
 
 
+@pytest.mark.parametrize("large_bytes", [0, 1e9], ids=["built on no device", "built for real"])
 @pytest.mark.parametrize("architecture", ["band_split", "diff_vs", "msdm", "isdm", *DICOSE])
-def test_every_architecture_is_whole_after_loading(architecture: str, tiny: ModelCard, tmp_path: Path) -> None:
+def test_every_architecture_is_whole_after_loading(
+    architecture: str, large_bytes: float, tiny: ModelCard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "_LARGE_BYTES", large_bytes)
     configs = {"band_split": tiny.config, "diff_vs": asdict(DIFF_VS), "msdm": MSDM, "isdm": ISDM, **DICOSE}
     expected = trained(architecture, dict(configs[architecture]))
     model = installed(tmp_path, tiny, expected.state_dict(), architecture=architecture, config=configs[architecture])

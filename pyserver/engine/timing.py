@@ -15,7 +15,6 @@ _LIVE_RUNS = 3
 _PROBED_STEPS = 2  # of a prior, whose steps are many and cost the same
 _BATCHES = (2, 4)
 _WORTH = 0.95  # of the time that a window takes in the next smaller batch: what a larger one has to stay below
-_SLOWEST_BATCHED_S = 0.25  # a window by itself; timing batches of slower ones would keep sessions waiting
 
 
 def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
@@ -50,9 +49,10 @@ def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
         bounce_window_s=bounce_s,
         live_base_s=max(0.0, base_s - least * live_step_s),
         live_step_s=live_step_s,
-        live_batch=best_batch(lambda size: pipeline.run_together([window] * size))
-        if full_s < _SLOWEST_BATCHED_S
-        else 1,
+        # One window keeps all cores of a CPU busy: there batches would gain nothing, and timing them takes seconds.
+        live_batch=1
+        if pipeline.device.type == "cpu"
+        else best_batch(lambda size: pipeline.run_together([window] * size)),
     )
 
 

@@ -14,11 +14,14 @@ from pyserver.models.catalogue import InstalledModel
 from pyserver.models.interface import AnyModel
 
 _CPU = torch.device("cpu")
+_LARGE_BYTES = 256e6
 
 
 def read_network(installed: InstalledModel, device: torch.device = _CPU) -> AnyModel:
     """Strictly: every tensor is used and none is missing. Raises ModelNotLoadable."""
-    network = _without_weights(installed.card)
+    # Torch takes a second to get ready for building on no device: longer than it takes to fill a small network.
+    large = installed.file_bytes > _LARGE_BYTES
+    network = _without_weights(installed.card) if large else _built(installed.card)
     try:
         tensors = dict(_tensors(installed, network.state_dict(), device))
         network.load_state_dict(tensors, strict=True, assign=True)
@@ -32,10 +35,14 @@ def read_network(installed: InstalledModel, device: torch.device = _CPU) -> AnyM
 def _without_weights(card: ModelCard) -> AnyModel:
     """On no device, so that what the files will bring takes no memory twice."""
     with torch.device("meta"):
-        network = registry.build(card.architecture, card.config)
+        network = _built(card)
     if {name for name, _ in network.named_buffers()} <= network.state_dict().keys():
         return network
-    return registry.build(card.architecture, card.config)  # it has tables of its own, which no file holds
+    return _built(card)  # it has tables of its own, which no file holds
+
+
+def _built(card: ModelCard) -> AnyModel:
+    return registry.build(card.architecture, card.config)
 
 
 def _tensors(installed: InstalledModel, own: dict[str, Tensor], device: torch.device) -> Iterator[tuple[str, Tensor]]:

@@ -93,7 +93,7 @@ def _small(name: str, channels: int) -> PriorExperiment:
         name=f"stemline_small_{name}",
         train=TrainConfig(
             stage="prior",
-            steps=3000,
+            steps=5500 if joint else 3000,
             batch_size=4,
             # independent networks learn as well from stems that never met
             crop=CropConfig(
