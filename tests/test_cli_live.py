@@ -99,6 +99,11 @@ def test_sound_card_is_listed_or_explained(home: Home) -> None:
         assert "libportaudio2" in result.stderr
 
 
+SETTINGS = LiveSettings(
+    model="", sample_rate_hz=100, channels=1, block_samples=10, stems=(), steps=None, seed=0, max_latency_s=None
+)
+
+
 class Slow:
     """A server that reads two blocks and waits until its client jumps; then it answers these, and reads on."""
 
@@ -125,11 +130,8 @@ class Slow:
 
 
 async def test_stems_from_before_a_jump_are_played_and_do_not_stop_the_stream() -> None:
-    settings = LiveSettings(
-        model="", sample_rate_hz=100, channels=1, block_samples=10, stems=(), steps=None, seed=0, max_latency_s=None
-    )
     server = Slow()
-    client = LiveClient(cast(Connection, server), settings)
+    client = LiveClient(cast(Connection, server), SETTINGS)
     running = asyncio.create_task(client.run())
     await client.ready
     ones_NC = np.ones((10, 1), np.float32)
@@ -165,11 +167,8 @@ class Late:
 
 
 async def test_a_client_whose_stems_are_dropped_sends_on() -> None:
-    settings = LiveSettings(
-        model="", sample_rate_hz=100, channels=1, block_samples=10, stems=(), steps=None, seed=0, max_latency_s=None
-    )
     server = Late()
-    client = LiveClient(cast(Connection, server), settings)
+    client = LiveClient(cast(Connection, server), SETTINGS)
     running = asyncio.create_task(client.run())
     await client.ready
     async with asyncio.timeout(10):
