@@ -49,7 +49,7 @@ def measured(pipeline: Pipeline, card: ModelCard) -> LoadedModel:
         bounce_window_s=bounce_s,
         live_base_s=max(0.0, base_s - least * live_step_s),
         live_step_s=live_step_s,
-        # One window keeps all cores of a CPU busy: there batches would gain nothing, and timing them takes seconds.
+        # On a CPU batches gain a tenth, and timing them would keep the first session waiting for seconds.
         live_batch=1
         if pipeline.device.type == "cpu"
         else best_batch(lambda size: pipeline.run_together([window] * size)),
