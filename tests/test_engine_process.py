@@ -61,7 +61,8 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def wait_until_started(engine: EngineProcess) -> None:
-    await until(lambda: any(pending.started for pending in engine._pending.values()))
+    await until(lambda: engine._pending and engine._child and engine._child.ready.done())
+    await asyncio.sleep(0.05)  # the engine is at it by then, and not done
 
 
 @pytest.mark.asyncio

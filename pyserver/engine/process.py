@@ -1,14 +1,12 @@
 """The API process's handle on the engine process: starts it, feeds it, and starts it again when it dies."""
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import multiprocessing
-import queue
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
@@ -22,23 +20,24 @@ from pyserver.engine.messages import (
     WindowRequest,
     WindowResult,
 )
-from pyserver.engine.pipe import Pipe
+from pyserver.engine.pipe import LoopPipe, Pipe
 from pyserver.engine.wire import (
     BatchCall,
     BatchReply,
     Call,
     Failure,
     FromEngine,
+    Lane,
     LoadCall,
     LogLine,
     Ready,
     Reply,
     Request,
     RunCall,
-    Started,
     UnloadCall,
     WalkCall,
     describe_call,
+    lane_of,
 )
 
 log = logging.getLogger(__name__)
@@ -63,11 +62,10 @@ class EngineConfig:
 
 @dataclass(slots=True)
 class _Pending:
-    """A call without an answer yet, and how many engines have died while they worked on it."""
+    """A call without an answer from the engine yet, and how many engines have died while they worked on it."""
 
     call: Call
     answer: "asyncio.Future[Answer]"
-    started: bool = False
     deaths: int = 0
 
     @property
@@ -78,13 +76,17 @@ class _Pending:
 
 @dataclass(slots=True)
 class _Child:
-    """One engine process, with a thread for each direction of its pipe: either may block for as long as it likes."""
+    """One engine process; `gone` is set when it has ended and everything it said has been heard."""
 
     process: SpawnProcess
-    pipe: Pipe
     ready: "asyncio.Future[Ready]"
-    outbox: "queue.SimpleQueue[Request | None]" = field(default_factory=queue.SimpleQueue)  # None ends the engine
-    reader: threading.Thread | None = None  # lives exactly as long as the process
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    pipe: LoopPipe | None = None
+
+    def send(self, message: Request | None) -> None:
+        """None ends it."""
+        assert self.pipe is not None
+        self.pipe.send(message)
 
 
 class EngineProcess:
@@ -97,10 +99,11 @@ class EngineProcess:
         self._restarting: asyncio.Task[None] | None = None
         self._device: DeviceInfo | None = None
         self._loaded: dict[str, LoadedModel] = {}
-        self._pending: dict[int, _Pending] = {}
+        self._pending: dict[int, _Pending] = {}  # in the order in which they were sent
         self._ids = itertools.count()
         self._restarts = 0
         self._closed = False
+        self._watching: set[asyncio.Task[None]] = set()  # over the ends of engines
 
     @property
     def device(self) -> DeviceInfo:
@@ -200,7 +203,7 @@ class EngineProcess:
         self._fail_all(EngineClosed("the server is shutting down"))
         child, self._child = self._child, None
         if child:
-            await asyncio.to_thread(_end, child)
+            await _end(child)
 
     async def _call(self, call: Call) -> Answer:
         if self._closed:
@@ -208,13 +211,10 @@ class EngineProcess:
         call_id, pending = next(self._ids), _Pending(call, asyncio.get_running_loop().create_future())
         self._pending[call_id] = pending
         if self._child and self._child.ready.done():
-            self._child.outbox.put(Request(call_id, call))
+            self._child.send(Request(call_id, call))
         elif self._child is None and self._restarting is None:
             self._restarting = asyncio.create_task(self._restart())
-        try:
-            return await pending.answer
-        finally:
-            self._pending.pop(call_id, None)
+        return await pending.answer
 
     async def _start_child(self) -> None:
         """Spawn an engine, wait until it is ready and give it everything that waits. Raises what keeps it from that."""
@@ -223,26 +223,23 @@ class EngineProcess:
         ours, theirs = Pipe.pair()
         arguments = (theirs, self._config)
         process = context.Process(target=_child_main, args=arguments, name="stemline-engine", daemon=True)
+        child = _Child(process, asyncio.get_running_loop().create_future())
+        child.pipe = await ours.on_loop(partial(self._receive, child), partial(self._watch_end, child))
         process.start()
         theirs.close()
-        loop = asyncio.get_running_loop()
-        child = _Child(process, ours, loop.create_future())
         self._child = child
-        child.reader = threading.Thread(target=self._read, args=(child, loop), name="engine reader", daemon=True)
-        child.reader.start()
-        threading.Thread(target=_write, args=(child,), name="engine writer", daemon=True).start()
         try:
             ready = await child.ready
         except BaseException:
             self._child = None
-            await asyncio.to_thread(_end, child)
+            await _end(child)
             raise
         self._device = ready.device
         if ready.warmed:
             self._loaded.setdefault(ready.warmed.name, ready.warmed)
+        self._pending = {key: pending for key, pending in self._pending.items() if not pending.answer.done()}
         for call_id, pending in self._pending.items():
-            pending.started = False
-            child.outbox.put(Request(call_id, pending.call))
+            child.send(Request(call_id, pending.call))
 
     async def _restart(self) -> None:
         """Replace a dead engine; if that cannot be done, everything that waits is told why."""
@@ -265,17 +262,6 @@ class EngineProcess:
         if self._on_restart:
             self._on_restart()
 
-    def _read(self, child: _Child, loop: asyncio.AbstractEventLoop) -> None:
-        """Thread: everything the engine says, then its end."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens any more
-            try:
-                while True:
-                    loop.call_soon_threadsafe(self._receive, child, child.pipe.recv())
-            except (EOFError, OSError):
-                child.process.join()
-                child.outbox.put(None)
-                loop.call_soon_threadsafe(self._died, child)
-
     def _receive(self, child: _Child, message: FromEngine) -> None:
         match message:
             case Ready():
@@ -284,17 +270,25 @@ class EngineProcess:
             case Failure():
                 if not child.ready.done():
                     child.ready.set_exception(message.to_error())
-            case Started(call_id):
-                if call_id in self._pending:
-                    self._pending[call_id].started = True
             case Reply(call_id, result):
-                if call_id in self._pending:
-                    _settle(self._pending[call_id], result)
+                if pending := self._pending.pop(call_id, None):
+                    _settle(pending, result)
             case LogLine(logger, level, text):
                 logging.getLogger(logger).log(level, text)
 
+    def _watch_end(self, child: _Child) -> None:
+        """It says no more."""
+        watching = asyncio.create_task(self._ended(child))
+        self._watching.add(watching)
+        watching.add_done_callback(self._watching.discard)
+
+    async def _ended(self, child: _Child) -> None:
+        await asyncio.to_thread(child.process.join)
+        child.gone.set()
+        self._died(child)
+
     def _died(self, child: _Child) -> None:
-        """The engine has ended without being asked to. Its windows are pure, so another engine can repeat them."""
+        """Unless it was asked to, the engine has died. Its windows are pure, so another engine can repeat them."""
         code = child.process.exitcode
         if not child.ready.done():
             child.ready.set_exception(EngineCrashed(f"the engine ended while it started (exit code {code})"))
@@ -302,8 +296,8 @@ class EngineProcess:
         if self._closed or child is not self._child:
             return
         log.warning("the engine (pid %s) ended with exit code %s; starting another", child.process.pid, code)
-        for pending in self._pending.values():
-            pending.deaths += pending.started
+        for pending in self._under_way():
+            pending.deaths += 1
             if pending.given_up and not pending.answer.done():
                 pending.answer.set_exception(
                     EngineCrashed(
@@ -313,8 +307,14 @@ class EngineProcess:
                     )
                 )
         self._child = None
-        self._pending = {key: pending for key, pending in self._pending.items() if not pending.answer.done()}
         self._restarting = asyncio.create_task(self._restart())
+
+    def _under_way(self) -> list[_Pending]:
+        """What the engine was at: it takes the calls of each lane in turn, so the first one without an answer."""
+        preempts, oldest = self.device.live_preempts, dict[Lane, _Pending]()
+        for pending in self._pending.values():
+            oldest.setdefault(lane_of(pending.call, preempts=preempts), pending)
+        return list(oldest.values())
 
     def _fail_all(self, error: Exception) -> None:
         for pending in self._pending.values():
@@ -333,25 +333,15 @@ def _child_main(pipe: Pipe, config: EngineConfig) -> None:
     worker.main(pipe, config)
 
 
-def _write(child: _Child) -> None:
-    """Thread: everything the engine is to be told, last of all a None."""
-    with contextlib.suppress(OSError):  # it has died; the reader sees to that
-        request: Request | None = child.outbox.get()
-        while request is not None:
-            child.pipe.send(request)
-            request = child.outbox.get()
-        child.pipe.send(None)
-
-
-def _end(child: _Child) -> None:
+async def _end(child: _Child) -> None:
     """Ask it to end; if it does not listen, a signal sees to it."""
-    child.outbox.put(None)
-    assert child.reader is not None
-    child.reader.join(_CLOSE_TIMEOUT_S)
-    if child.reader.is_alive():
+    child.send(None)
+    try:
+        async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+            await child.gone.wait()
+    except TimeoutError:
         child.process.kill()
-        child.reader.join()
-    child.pipe.close()
+        await child.gone.wait()
 
 
 def _settle(pending: _Pending, result: Answer | Failure) -> None:

@@ -4,6 +4,7 @@ Errors are not pickled as the rest is (pyserver.engine.pipe) but described, so t
 module (and with it torch) that defines them.
 """
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -41,6 +42,28 @@ class UnloadCall:
 
 
 Call = RunCall | BatchCall | WalkCall | LoadCall | UnloadCall
+
+
+class Lane(enum.Enum):
+    """The engine takes the calls of a lane one after the other, in the order in which they were sent."""
+
+    LIVE = "live"
+    BOUNCE = "bounce"
+    LOADING = "loading"  # apart from the others: what it measures is not disturbed, and live does not wait for a disk
+    ONLY = "engine"
+
+
+def lane_of(call: Call, *, preempts: bool) -> Lane:
+    """Where the device does not preempt, there is only one."""
+    if not preempts:
+        return Lane.ONLY
+    match call:
+        case RunCall(urgent=True) | BatchCall():
+            return Lane.LIVE
+        case RunCall() | WalkCall():
+            return Lane.BOUNCE
+        case _:
+            return Lane.LOADING
 
 
 def describe_call(call: Call) -> str:
@@ -95,13 +118,6 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Started:
-    """The engine has begun with a call: if it dies now, this call is a suspect."""
-
-    call_id: int
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
     call_id: int
     result: WindowResult | BatchReply | WalkResult | LoadedModel | Failure | None
@@ -124,7 +140,7 @@ class LogLine:
     text: str
 
 
-FromEngine = Ready | Started | Reply | Failure | LogLine
+FromEngine = Ready | Reply | Failure | LogLine
 
 
 def _subclasses(kind: type[StemlineError]) -> Iterator[type[StemlineError]]:

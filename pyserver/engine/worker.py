@@ -5,7 +5,6 @@ compute threads, so a live window does not wait for the bounce window under way.
 """
 
 import contextlib
-import enum
 import logging
 import os
 import queue
@@ -27,22 +26,28 @@ from pyserver.engine.wire import (
     BatchReply,
     Failure,
     FromEngine,
+    Lane,
     LoadCall,
     LogLine,
     Ready,
     Reply,
     Request,
     RunCall,
-    Started,
     UnloadCall,
     WalkCall,
+    lane_of,
 )
 from pyserver.errors import StemlineError
 
 log = logging.getLogger(__name__)
 
-_BOUNCE_PRIORITY = 10  # a tenth of the time that live has when both want to compute; the lowest, 19, would starve
 _LIVE_PRIORITY = -10
+_BOUNCE_PRIORITY = 10  # a tenth of the time that live has when both want to compute; the lowest, 19, would starve
+_PRIORITIES: dict[Lane, int | None] = {
+    Lane.LIVE: _LIVE_PRIORITY,
+    Lane.BOUNCE: _BOUNCE_PRIORITY,
+    Lane.LOADING: _LIVE_PRIORITY,
+}
 _IDLE_S = 5.0  # after which the memory of windows is given back
 
 
@@ -112,49 +117,25 @@ def _serve(pipe: Pipe, outbox: _Outbox, backend: Backend) -> None:
         if request is None:
             # Not sys.exit: it would wait for the window under way, whose result nobody wants.
             os._exit(0)
-        lanes[_lane_of(request)].put(request)
+        lanes[lane_of(request.call, preempts=backend.device.live_preempts)].put(request)
 
 
-class _Lane(enum.Enum):
-    LIVE = "live"
-    BOUNCE = "bounce"
-    LOADING = "loading"  # apart from the others: what it measures is not disturbed, and live does not wait for a disk
-
-
-def _lane_of(request: Request) -> _Lane:
-    if isinstance(request.call, RunCall):
-        return _Lane.LIVE if request.call.urgent else _Lane.BOUNCE
-    if isinstance(request.call, BatchCall):
-        return _Lane.LIVE
-    if isinstance(request.call, WalkCall):
-        return _Lane.BOUNCE
-    return _Lane.LOADING
-
-
-def _start_lanes(outbox: _Outbox, backend: Backend) -> "dict[_Lane, queue.SimpleQueue[Request]]":
-    if not backend.device.live_preempts:
-        only: queue.SimpleQueue[Request] = queue.SimpleQueue()
-        threading.Thread(target=_lane, args=(only, outbox, backend), name="engine", daemon=True).start()
-        return dict.fromkeys(_Lane, only)
-    lanes: dict[_Lane, queue.SimpleQueue[Request]] = {lane: queue.SimpleQueue() for lane in _Lane}
+def _start_lanes(outbox: _Outbox, backend: Backend) -> "dict[Lane, queue.SimpleQueue[Request]]":
+    priorities = _PRIORITIES if backend.device.live_preempts else {Lane.ONLY: None}
+    lanes: dict[Lane, queue.SimpleQueue[Request]] = {lane: queue.SimpleQueue() for lane in priorities}
     for lane, requests in lanes.items():
-        priority = _BOUNCE_PRIORITY if lane is _Lane.BOUNCE else _LIVE_PRIORITY
-        arguments = (priority, requests, outbox, backend)
-        threading.Thread(target=_lane_of_priority, args=arguments, name=lane.value, daemon=True).start()
+        arguments = (priorities[lane], requests, outbox, backend)
+        threading.Thread(target=_lane, args=arguments, name=lane.value, daemon=True).start()
     return lanes
 
 
-def _lane_of_priority(priority: int, requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Backend) -> None:
-    # Linux keeps priorities by thread, and compute threads that torch starts from this one inherit its own.
-    with contextlib.suppress(PermissionError):  # only some users may raise one; lowering is always allowed
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priority)
-    _lane(requests, outbox, backend)
-
-
-def _lane(requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Backend) -> None:
+def _lane(priority: int | None, requests: "queue.SimpleQueue[Request]", outbox: _Outbox, backend: Backend) -> None:
+    if priority is not None:
+        # Linux keeps priorities by thread, and compute threads that torch starts from this one inherit its own.
+        with contextlib.suppress(PermissionError):  # only some users may raise one; lowering is always allowed
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priority)
     while True:
         request = _next(requests)
-        outbox.send(Started(request.call_id))
         outbox.send(Reply(request.call_id, _answer(backend, request)))
 
 

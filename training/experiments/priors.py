@@ -93,7 +93,7 @@ def _small(name: str, channels: int) -> PriorExperiment:
         name=f"stemline_small_{name}",
         train=TrainConfig(
             stage="prior",
-            steps=5500 if joint else 3000,
+            steps=12000 if joint else 3000,
             batch_size=4,
             # independent networks learn as well from stems that never met
             crop=CropConfig(
@@ -105,7 +105,11 @@ def _small(name: str, channels: int) -> PriorExperiment:
             ),
             augment=EffectsConfig(loudness=(0.7, 1.4), polarity_chance=0.5),
             optimiser=OptimiserConfig(
-                name="adamw", learning_rate=5e-4, weight_decay=1e-2, decay_steps=1500, clip_norm=1.0
+                name="adamw",
+                learning_rate=5e-4,
+                weight_decay=1e-2,
+                decay_steps=4000 if joint else 1500,
+                clip_norm=1.0,
             ),
             save_every=100,
             validate_every=500,
