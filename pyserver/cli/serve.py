@@ -15,6 +15,7 @@ import tyro
 import pyserver
 from pyserver import paths
 from pyserver.allocator import share_one_heap
+from pyserver.collector import pass_over_what_is_imported
 from pyserver.cli.exits import Exit
 from pyserver.engine.messages import BackendChoice
 from pyserver.errors import StemlineError
@@ -75,6 +76,7 @@ def serve(args: ServeArgs) -> int:
     tls = TlsFiles(certificate=args.tls_cert, key=args.tls_key) if args.tls_cert and args.tls_key else None
     device = args.device
     share_one_heap()
+    pass_over_what_is_imported()
     listen = address.parse(args.listen) if args.listen else None
     if listen:
         address.require_safe(listen, tls=tls is not None)

@@ -9,12 +9,14 @@ import asyncio
 import pickle
 import socket
 import struct
-from collections.abc import Callable, Generator
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 _SIZE = struct.Struct("<Q")
-_READ_AT_ONCE = 1 << 18
-"""What is read on an event loop before it is known whose it is: most live windows, stems and all."""
+_AT_ONCE = 1 << 18
+"""What is handed over or taken in one call to the system, arrays and all, since a copy of so little costs less than
+another call: most live windows and their stems."""
 
 
 class Pipe:
@@ -22,6 +24,8 @@ class Pipe:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
+        self._inbox: _Inbox | None = None
+        self._received: deque[Any] = deque()
 
     @classmethod
     def pair(cls) -> "tuple[Pipe, Pipe]":
@@ -35,18 +39,14 @@ class Pipe:
 
     def recv(self) -> Any:
         """Raises EOFError or OSError where nobody sends any more."""
-        message = _arriving()
-        rest = memoryview(next(message))
-        while True:
-            while rest:
-                read = self._socket.recv_into(rest)
-                if not read:
-                    raise EOFError
-                rest = rest[read:]
-            try:
-                rest = memoryview(next(message))
-            except StopIteration as end:
-                return end.value
+        if self._inbox is None:
+            self._inbox = _Inbox()
+        while not self._received:
+            count = self._socket.recv_into(self._inbox.room())
+            if not count:
+                raise EOFError
+            self._received.extend(self._inbox.filled(count))
+        return self._received.popleft()
 
     async def on_loop(self, receive: Callable[[Any], None], ended: Callable[[], None]) -> "LoopPipe":
         """This end, from now on as a part of the running event loop."""
@@ -60,15 +60,14 @@ class Pipe:
 class LoopPipe(asyncio.BufferedProtocol):
     """One end on an event loop: `receive` is called with each message, `ended` once there can be no more.
 
-    Threads would do as well, but each of their calls to the system has to wait for the interpreter afterwards, behind
-    whatever the event loop computes: a window of many sessions that fall due at once came late by tens of milliseconds.
+    Threads would do as well, but after each of their calls to the system they have to wait for the interpreter, behind
+    whatever the event loop computes: where windows of many sessions fall due at once, for tens of milliseconds.
     """
 
     def __init__(self, receive: Callable[[Any], None], ended: Callable[[], None]) -> None:
         self._receive, self._ended = receive, ended
+        self._inbox = _Inbox()
         self._transport: asyncio.Transport | None = None
-        self._read = memoryview(bytearray(_READ_AT_ONCE))
-        self._begin()
 
     def send(self, message: object) -> None:
         """Never waits: what the system does not take at once is sent later. Nobody listens any more: it is dropped."""
@@ -89,45 +88,57 @@ class LoopPipe(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._ended()
 
-    @property
-    def _directly(self) -> bool:
-        """Whether what comes next is put where it stays: it is so long that nothing else can be read with it."""
-        return len(self._rest) >= len(self._read)
-
     def get_buffer(self, sizehint: int) -> memoryview:
-        return self._rest if self._directly else self._read
+        return self._inbox.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._directly:
-            self._filled(nbytes)
+        for message in self._inbox.filled(nbytes):
+            self._receive(message)
+
+
+class _Inbox:
+    """Bytes as they come in, made into messages."""
+
+    def __init__(self) -> None:
+        self._mixed = memoryview(bytearray(_AT_ONCE))
+        self._begin()
+
+    def room(self) -> memoryview:
+        """Where the next bytes belong: where they stay if they are many, else to be sorted out by `filled`."""
+        return self._rest if len(self._rest) >= len(self._mixed) else self._mixed
+
+    def filled(self, count: int) -> Iterator[Any]:
+        """The messages that so many bytes, in what `room` gave, complete."""
+        if len(self._rest) >= len(self._mixed):
+            yield from self._taken(count)
             return
-        read = self._read[:nbytes]
-        while read:
-            count = min(len(read), len(self._rest))
-            self._rest[:count] = read[:count]
-            read = read[count:]
-            self._filled(count)
+        mixed = self._mixed[:count]
+        while mixed:
+            part, mixed = mixed[: len(self._rest)], mixed[len(self._rest) :]
+            self._rest[: len(part)] = part
+            yield from self._taken(len(part))
 
     def _begin(self) -> None:
         self._message = _arriving()
         self._rest = memoryview(next(self._message))
 
-    def _filled(self, count: int) -> None:
+    def _taken(self, count: int) -> Iterator[Any]:
         self._rest = self._rest[count:]
         while not self._rest:
             try:
                 self._rest = memoryview(next(self._message))
             except StopIteration as end:
                 self._begin()
-                self._receive(end.value)
+                yield end.value
 
 
 def _parts_of(message: object) -> list[bytes | memoryview]:
     buffers: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
     views = [buffer.raw() for buffer in buffers]
-    sizes = [len(views), len(pickled), *(view.nbytes for view in views)]
-    return [b"".join([*map(_SIZE.pack, sizes), pickled]), *views]
+    sizes = [len(pickled), *(view.nbytes for view in views)]
+    parts: list[bytes | memoryview] = [b"".join([*map(_SIZE.pack, [len(views), *sizes]), pickled]), *views]
+    return [b"".join(parts)] if sum(sizes) <= _AT_ONCE else parts
 
 
 def _arriving() -> Generator[bytearray, None, Any]:

@@ -15,7 +15,7 @@ import uuid
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 
-from pyserver import allocator
+from pyserver import allocator, collector
 from pyserver.engine.backend import Backend, DeviceLost
 from pyserver.engine.errors import EngineFailed
 from pyserver.engine.messages import BatchResult, LoadedModel, WalkResult, WindowResult
@@ -61,6 +61,7 @@ def main(pipe: Pipe, config: EngineConfig) -> None:
     logging.basicConfig(handlers=[_LogToParent(outbox)], level=logging.INFO)
     try:
         backend = make_backend(config)
+        collector.pass_over_what_is_imported()
         warmed = _warm(backend, config.warm_model)
     except Exception as error:
         outbox.send(describe(error))
