@@ -203,7 +203,8 @@ def test_a_faster_machine_is_given_a_smaller_latency_and_never_more_load_than_it
 
 def test_latency_is_the_sum_of_its_parts():
     plan = plan_for(0.1, blocking_s=0.4)
-    assert plan.allowance_samples == round((0.4 + 2.5 * 0.115 + 0.05) * 48000)
+    assert 0.115 < plan.turn_s < 0.125  # at another rate than the model's, and passed on to the client
+    assert plan.allowance_samples == round((0.4 + 2.5 * plan.turn_s + 0.05) * 48000)
     context = plan.hop_samples + plan.fade_samples + plan.lookahead_samples
     assert plan.latency_samples == context + plan.allowance_samples + 511
     assert plan.lookahead_samples == 24000
@@ -221,6 +222,19 @@ def test_more_latency_than_needed_buys_less_load():
     relaxed = plan_for(0.05, max_latency_s=2.0)
     assert relaxed.load < smallest.load
     assert relaxed.latency_s <= 2.0
+
+
+@pytest.mark.parametrize("max_latency_s", [1.0, 1.37, 2.0, 100.0])
+def test_what_is_left_of_a_latency_is_time_for_computing_up_to_a_hop(max_latency_s: float) -> None:
+    plan = plan_for(0.05, max_latency_s=max_latency_s)
+    more = plan.allowance_samples - round((0.05 + 2.5 * plan.turn_s) * 48000)
+    assert more == min(plan.hop_samples, int(max_latency_s * 48000) - (plan.latency_samples - more))
+
+
+def test_longer_windows_and_more_stems_take_longer_to_be_passed_on():
+    short, long = plan_for(0.01), plan_for(0.01, max_latency_s=3.0)
+    assert long.hop_samples > short.hop_samples
+    assert 0.011 < short.turn_s < long.turn_s < 0.03
 
 
 def test_a_model_that_no_hop_can_hold_is_refused():

@@ -16,7 +16,6 @@ from pyserver.diffusion.schedules import diffusion_schedule
 from pyserver.models.card import ModelCard
 from training import evaluate_prior, export
 from training.cards import BadInput
-from training.data.decimate import decimated
 from training.dicose_objectives import NoiseConfig
 from training.experiments.experiment import Sources
 from training.experiments.registry import experiment
@@ -57,12 +56,6 @@ def test_no_request_gets_so_few_steps_that_errors_grow(name: str) -> None:
     for steps in (walk.fewest_steps, walk.default_steps):
         sigmas = diffusion_schedule(steps, walk.sigma_min, walk.sigma_max, walk.rho)
         assert error_gain(stiffness, sigmas, Stepping(corrections=walk.corrections, churn=walk.churn)) < 0.9
-
-
-def test_small_models_learn_from_the_copies_that_the_other_small_ones_use() -> None:
-    for name in NAMES[2:]:
-        found = experiment(name)
-        assert (found.pool_rate_hz, found.stems) == (44100, experiment("stemline_small_separator").stems)
 
 
 @pytest.mark.timeout(280)
@@ -179,19 +172,6 @@ def test_levels_are_those_of_the_mixture() -> None:
     assert torch.allclose(levelled.sum(1).square().mean(-1).sqrt(), torch.tensor([0.15, 0.15]))
     assert torch.allclose(levelled[0] / stems[0], (levelled[0] / stems[0]).mean())
     assert at_level(torch.zeros(1, 3, 10), 0.15).abs().max() == 0
-
-
-def test_decimation_keeps_what_fits_and_nothing_else() -> None:
-    time = torch.arange(44100, dtype=torch.float64) / 44100
-    for hertz, gain in ((100, 1.0), (4000, 1.0), (7000, 0.0), (15000, 0.0)):
-        wave = torch.sin(2 * torch.pi * hertz * time)[None]
-        low = decimated(wave, 4)
-        assert low.shape == (1, 11025)
-        inside = slice(200, -200)
-        wanted = gain * wave[:, ::4]
-        assert float((low - wanted)[:, inside].abs().max()) < 1e-3
-    with pytest.raises(ValueError, match="multiple of 4"):
-        decimated(torch.zeros(10), 4)
 
 
 def test_validation_needs_nothing_but_the_songs(mini_set: Path) -> None:

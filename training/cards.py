@@ -39,8 +39,6 @@ class RunFacts:
     channels: int
     architecture: str
     network: Mapping[str, Any]
-    pool_rate_hz: int = 0
-    """Of the crops; 0: the network's own."""
     prior: PriorSettings | None = None
     windows: Mapping[str, Any] = field(default_factory=dict)
     """Lengths and the level, of a model that is not run as a published one is."""
@@ -67,14 +65,13 @@ class RunFacts:
             channels=config.get("channels", 2),
             architecture=config.get("architecture", "band_split"),
             network=config.get("network") or asdict(BandSplitConfig(stems=len(_STEMS))),
-            pool_rate_hz=config.get("pool_rate_hz", 0),
             prior=prior_settings(config["prior"]) if config.get("prior") else None,
             windows={**config["windows"], "reference_rms": config["reference_rms"]} if "windows" in config else {},
         )
 
     @property
     def seconds_per_step(self) -> float:
-        return self.batch_size * self.crop_samples / (self.pool_rate_hz or self.sample_rate_hz)
+        return self.batch_size * self.crop_samples / self.sample_rate_hz
 
 
 def window_settings(facts: RunFacts) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from pyserver.engine import prior
 from pyserver.models.card import ModelCard, PriorSettings
 from pyserver.models.msdm import IndependentSources, JointSources, MsdmConfig
 from pyserver.models.unet import Bottleneck, DecoderLevel, EncoderLevel
-from training.data.decimate import decimated
 from training.data.effects import EffectsConfig, apply_effects
 from training.dicose_experiment import SMALL_NETWORK
 from training.dicose_objectives import NoiseConfig, Noising, lognormal_sigmas, score_matching_error, squared_error
@@ -50,8 +49,7 @@ class PriorExperiment(Experiment):
     """`reference_rms` is the level of a window's mixture when the model is used; crops are brought to it if
     `at_reference`, and otherwise left as they are (as published).
 
-    The pool has `decimation` times the network's rate: a small model shares the decoded songs of the others. `prior`
-    is how the model is validated and what its card will say.
+    `prior` is how the model is validated and what its card will say.
     """
 
     channels: int = 1
@@ -61,12 +59,7 @@ class PriorExperiment(Experiment):
     windows: PriorWindows
     reference_rms: float
     at_reference: bool = False
-    decimation: int = 1
     noise: NoiseConfig = field(default_factory=NoiseConfig)
-
-    @property
-    def pool_rate_hz(self) -> int:
-        return self.sample_rate_hz * self.decimation
 
     def build(self, sources: Sources) -> tuple[Stage, nn.Module]:
         torch.manual_seed(self.train.seed)
@@ -75,7 +68,7 @@ class PriorExperiment(Experiment):
         assert isinstance(effects, EffectsConfig)
 
         def loss(batch_BSCL: Tensor, generator: torch.Generator) -> Tensor:
-            stems_BSL = decimated(apply_effects(batch_BSCL, effects, generator)[:, :, 0], self.decimation)
+            stems_BSL = apply_effects(batch_BSCL, effects, generator)[:, :, 0]
             if self.at_reference:
                 stems_BSL = at_level(stems_BSL, self.reference_rms)
             return prior_loss(model, stems_BSL, self.network.sigma_data, self.noise, generator)
@@ -99,14 +92,14 @@ class PriorExperiment(Experiment):
 
     def about(self) -> dict[str, Any]:
         card = {"windows": asdict(self.windows), "reference_rms": self.reference_rms, "prior": asdict(self.prior)}
-        return {**Experiment.about(self), **card, "pool_rate_hz": self.pool_rate_hz}
+        return {**Experiment.about(self), **card}
 
     def smaller(self) -> Self:
         stacked = len(self.stems) if self.architecture == "msdm" else 1
         network = SMALL_NETWORK | {"in_channels": stacked}
         if stacked > network["patch_factor"]:  # a norm at the network's ends has a group for each stem
             network |= {"patch_factor": 8, "channels": 8 * stacked}
-        crop = replace(self.train.crop, samples=self.decimation * SMALL_CROP_SAMPLES)
+        crop = replace(self.train.crop, samples=SMALL_CROP_SAMPLES)
         walk = replace(self.prior.separation, default_steps=2, fewest_steps=1, corrections=1, draws=1)
         return replace(
             self,

@@ -104,7 +104,7 @@ def run_stage(arguments: Arguments, world: World) -> int:
             validation=validation, training=training, separator=arguments.separator, refiner=arguments.refiner
         )
         stage, average = chosen_experiment.build(sources)
-    pool = StemPool(training, chosen_experiment.stems, chosen_experiment.pool_rate_hz)
+    pool = StemPool(training, chosen_experiment.stems, chosen_experiment.sample_rate_hz)
     if world.first:
         print(f"{chosen_experiment.name}: {len(pool.tracks)} songs, {pool.seconds / 60:.0f} minutes", flush=True)
 

@@ -15,8 +15,8 @@ import tyro
 import pyserver
 from pyserver import paths
 from pyserver.allocator import share_one_heap
-from pyserver.collector import pass_over_what_is_imported
 from pyserver.cli.exits import Exit
+from pyserver.collector import pass_over_what_is_imported
 from pyserver.engine.messages import BackendChoice
 from pyserver.errors import StemlineError
 from pyserver.models.catalogue import DEFAULT_MODEL

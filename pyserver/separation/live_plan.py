@@ -17,14 +17,16 @@ HOPS_S = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0)
 _FADE_S = 0.02
 _MOST_LOAD = 0.6  # share of its hop that computing a window may take: machines are never as idle as when measured
 _MOST_TOTAL_LOAD = 0.8  # of all sessions together
-_SLOWER = 2.5  # a window is allowed this many times its measured time,
-_OVERHEAD_S = 0.05  # and this for the way there and back
+_SLOWER = 2.5  # a window is allowed this many times what it is expected to take,
+_OVERHEAD_S = 0.05  # and this for being woken, and for the way there and back
 _RESAMPLING = 1.15  # what windows at another rate cost more
+_PASSED_ON_S = 1e-3  # what a window takes of the API process,
+_BYTES_PASSED_ON_PER_S = 400e6  # and as many bytes of it and of its stems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LiveCosts:
-    """What this machine was measured to need, in seconds. `other_live_s`: one window of each other open session."""
+    """What this machine was measured to need, in seconds. `other_live_s`: a turn of each other open session."""
 
     window_s: float
     blocking_s: float  # one bounce window, where a live window has to wait for it; else 0
@@ -46,6 +48,7 @@ class LivePlan:
     allowance_samples: int
     block_samples: int
     load: float  # share of the engine's time this session takes
+    turn_s: float = 0.0  # what one of its windows takes, from its last block to its stems on their way
     deadlines: bool = True  # without them a late window is waited for, not dropped
     bounce_windows: bool = False  # the grid of a bounce; noise is that of a file which begins with the segment
 
@@ -71,17 +74,15 @@ def plan_live(
 ) -> LivePlan:
     """Without `max_latency_s`, the smallest latency this machine can hold; with it, the cheapest plan within it.
 
+    What the cheapest plan leaves of `max_latency_s` goes to the time allowed for computing, up to a hop: a machine that
+    is busy for a moment then makes nobody late, and there is room for more sessions beside this one.
+
     Raises LatencyNotPossible (metadata `possible_latency_s` where there is one), TooManyLiveSessions.
     """
     window_s = costs.window_s * (1.0 if sample_rate_hz == card.sample_rate_hz else _RESAMPLING)
-    allowance_s = costs.blocking_s + costs.other_live_s + _SLOWER * window_s + _OVERHEAD_S
+    waits_s = costs.blocking_s + costs.other_live_s + _OVERHEAD_S
     plans = [
-        replace(
-            plan,
-            allowance_samples=round(allowance_s * sample_rate_hz),
-            load=window_s * sample_rate_hz / plan.hop_samples,
-            deadlines=True,
-        )
+        _timed(plan, window_s, waits_s)
         for plan in plan_without_deadlines(
             card, sample_rate_hz=sample_rate_hz, channels=channels, block_samples=block_samples
         )
@@ -107,7 +108,23 @@ def plan_live(
             f"the smallest that can is {1000 * smallest.latency_s:.0f} ms",
             possible_latency_s=f"{smallest.latency_s:.6f}",
         )
-    return within[-1]
+    cheapest = within[-1]
+    to_spare = int(max_latency_s * sample_rate_hz) - cheapest.latency_samples
+    more = min(to_spare, cheapest.hop_samples)
+    return replace(cheapest, allowance_samples=cheapest.allowance_samples + more)
+
+
+def _timed(plan: LivePlan, window_s: float, waits_s: float) -> LivePlan:
+    """With deadlines that leave room for a window to wait so long and be computed in `window_s`."""
+    rate, passed_on = plan.sample_rate_hz, plan.window_samples + plan.stems * plan.hop_samples
+    turn_s = window_s + _PASSED_ON_S + 4 * plan.channels * passed_on / _BYTES_PASSED_ON_PER_S
+    return replace(
+        plan,
+        allowance_samples=round((waits_s + _SLOWER * turn_s) * rate),
+        load=window_s * rate / plan.hop_samples,
+        turn_s=turn_s,
+        deadlines=True,
+    )
 
 
 def plan_without_deadlines(

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 from stems.v1 import live_pb2
 
@@ -20,16 +19,6 @@ _SLOWER = 1.25  # than measured: what a window may need on a machine that is les
 _MOST_OFFLINE = 128  # sessions: each holds some seconds of audio
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    plan: LivePlan
-    window_s: float
-
-    @property
-    def allowance_s(self) -> float:
-        return self.plan.allowance_samples / self.plan.sample_rate_hz
-
-
 class Admission:
     """Keeps the books of open live sessions.
 
@@ -39,7 +28,7 @@ class Admission:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, LivePlan] = {}
         self._offline = 0
         self._deciding = asyncio.Lock()
 
@@ -64,8 +53,7 @@ class Admission:
                 self._offline -= 1
             return
         async with self._deciding:
-            plan, window_s = self._decide(card, loaded, request, settings)
-            self._open[session_id] = _Open(plan, window_s)
+            self._open[session_id] = plan = self._decide(card, loaded, request, settings)
         try:
             yield plan, settings
         finally:
@@ -73,7 +61,7 @@ class Admission:
 
     def _decide(
         self, card: ModelCard, loaded: LoadedModel, request: live_pb2.LiveOpen, settings: SeparationSettings
-    ) -> tuple[LivePlan, float]:
+    ) -> LivePlan:
         if len(self._open) >= self._core.max_live_sessions:
             raise TooManyLiveSessions(f"{len(self._open)} live sessions are open, as many as this server allows")
         once_s = loaded.live_base_s + loaded.live_step_s * settings.refiner_steps
@@ -82,8 +70,8 @@ class Admission:
         costs = LiveCosts(
             window_s=window_s,
             blocking_s=blocking_s,
-            other_live_s=sum(other.window_s for other in self._open.values()),
-            other_load=sum(other.plan.load for other in self._open.values()),
+            other_live_s=self._turns_s,
+            other_load=sum(other.load for other in self._open.values()),
         )
         plan = plan_live(
             card,
@@ -93,23 +81,28 @@ class Admission:
             costs=costs,
             max_latency_s=_max_latency_s(request),
         )
-        self._require_room_beside(window_s, blocking_s)
-        return plan, window_s
+        self._require_room_for(plan, blocking_s)
+        return plan
 
-    def _require_room_beside(self, window_s: float, blocking_s: float) -> None:
+    @property
+    def _turns_s(self) -> float:
+        """What one window of every open session takes."""
+        return sum(plan.turn_s for plan in self._open.values())
+
+    def _require_room_for(self, plan: LivePlan, blocking_s: float) -> None:
         """Each open session must stay in time even if a window of every other one is computed before its own."""
         if not self._open:
             return
-        tightest_s = min(other.allowance_s for other in self._open.values()) - blocking_s
-        room_s = max(0.0, tightest_s / _SLOWER - sum(other.window_s for other in self._open.values()))
-        if window_s > room_s:
+        tightest_s = min(other.allowance_samples / other.sample_rate_hz for other in self._open.values()) - blocking_s
+        room_s = max(0.0, tightest_s / _SLOWER - self._turns_s)
+        if plan.turn_s > room_s:
             smaller = ", or choose fewer refiner steps or a smaller model" if room_s else ""
             raise TooManyLiveSessions(
                 f"another live session would make those that are open ({len(self._open)}) late, whatever its own "
-                f"latency: its windows take {1000 * window_s:.0f} ms, and there is room for {1000 * room_s:.0f} ms; "
+                f"latency: its windows take {1000 * plan.turn_s:.0f} ms, and there is room for {1000 * room_s:.0f} ms; "
                 f"close one first{smaller}",
                 open_sessions=len(self._open),
-                window_s=f"{window_s:.6f}",
+                window_s=f"{plan.turn_s:.6f}",
                 room_s=f"{room_s:.6f}",
             )
 

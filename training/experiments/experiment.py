@@ -89,11 +89,6 @@ class Experiment(ABC):
         )
         return replace(small, train=train, validation=ValidationConfig(songs=1, seconds=2.0))
 
-    @property
-    def pool_rate_hz(self) -> int:
-        """The rate of the crops that the stage is given."""
-        return self.sample_rate_hz
-
     def validation_set(self, folder: Path) -> ValidationSet:
         return ValidationSet(folder, self.stems, self.sample_rate_hz, self.channels, self.validation)
 

@@ -19,7 +19,6 @@ from training.validation import ValidationConfig
 SLAKH_EPOCHS = 300
 """The paper trains "until convergence" and says no more."""
 SMALL_RATE_HZ = 11025
-SMALL_DECIMATION = 4
 SMALL_RMS = 0.15
 
 
@@ -93,11 +92,11 @@ def _small(name: str, channels: int) -> PriorExperiment:
         name=f"stemline_small_{name}",
         train=TrainConfig(
             stage="prior",
-            steps=12000 if joint else 3000,
+            steps=7500 if joint else 3000,
             batch_size=4,
             # independent networks learn as well from stems that never met
             crop=CropConfig(
-                samples=131072,
+                samples=32768,
                 remix=0.0 if joint else 0.5,
                 repitch=0.15,
                 min_active_stems=3 if joint else 2,
@@ -108,7 +107,7 @@ def _small(name: str, channels: int) -> PriorExperiment:
                 name="adamw",
                 learning_rate=5e-4,
                 weight_decay=1e-2,
-                decay_steps=4000 if joint else 1500,
+                decay_steps=3000 if joint else 1500,
                 clip_norm=1.0,
             ),
             save_every=100,
@@ -138,7 +137,6 @@ def _small(name: str, channels: int) -> PriorExperiment:
         ),
         reference_rms=SMALL_RMS,
         at_reference=True,
-        decimation=SMALL_DECIMATION,
         noise=NoiseConfig(sigma_log_mean=-3.2, sigma_log_std=1.3),
     )
 
