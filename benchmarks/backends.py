@@ -67,9 +67,8 @@ def _twins(arguments: Arguments) -> tuple[ModelCard, AnyModel, AnyModel]:
     if arguments.full_size is None:
         installed = catalogue.find(arguments.model)
         return installed.card, read_network(installed), read_network(installed)
-    own, other = full_size.network(arguments.full_size), full_size.network(arguments.full_size)
-    other.load_state_dict(own.state_dict())
-    return full_size.card(arguments.full_size), own, other
+    name, size = arguments.full_size, full_size.SIZES[arguments.full_size]
+    return full_size.card(name, size), full_size.network(name, size), full_size.network(name, size)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
     python -m benchmarks.full_size                                      # both, half an hour on two cores
     python -m benchmarks.full_size --model unet --rivals compiled onnx  # against the networks compiled, or exported
+    python -m benchmarks.full_size --model bs_roformer --seconds 1 --rivals compiled onnx     # an hour less
 
 Separator and one consistency step over one window of 12 (U-Net, mono) or 11 s (BS-RoFormer, stereo), every model in a
 process of its own. Bare networks are called as the pipeline calls them and with nothing around them, in turns with it.
@@ -33,6 +34,7 @@ from pyserver.models.card import ModelCard
 from pyserver.models.dicose import published_bs_roformer, published_unet
 from pyserver.models.interface import SeparationModel
 from pyserver.models.onnx_export import export_cores
+from pyserver.models.onnx_files import MANIFEST, Export, FoundExport
 
 Name = Literal["unet", "bs_roformer"]
 Rival = Literal["compiled", "onnx"]
@@ -77,9 +79,21 @@ class Arguments:
     """Default: one after the other."""
     rivals: tuple[Rival, ...] = ()
     """What else computes the bare networks; compiling and exporting take minutes."""
+    seconds: float = 0.0
+    """Of a window; 0: all of it. Compilers and exporters take as long for a short one."""
+    exports: Path | None = None
+    """Where exports are kept for the next time; default: nowhere."""
     runs: int = 3
     threads: int = 0
     """Of a CPU; 0: one for each physical core."""
+
+
+def shortened(size: Size, seconds: float) -> Size:
+    """With windows so long, or as they are for 0."""
+    if not seconds:
+        return size
+    samples = round(seconds * size.sample_rate_hz)
+    return replace(size, window_samples=samples, margin_samples=min(size.margin_samples, samples // 8))
 
 
 def card(name: Name, size: Size) -> ModelCard:
@@ -132,22 +146,24 @@ def measured(name: Name, arguments: Arguments) -> list[Row]:
     threads = arguments.threads or usable_cores()
     torch.set_num_threads(threads)
     keep_freed_memory()  # as the engine process does
-    size = SIZES[name]
+    size = shortened(SIZES[name], arguments.seconds)
     about, model = card(name, size), network(name, size)
     pipeline, window = Pipeline(model, about, _CPU), probe(about, size.window_samples, 1)
     whole_s, bare_s = in_turns([lambda: pipeline.run(window), lambda: bare(model, size)], arguments.runs)
     peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     audio_s = size.window_samples / size.sample_rate_hz
-    what = f"full-size {name}, separator + 1 step, {threads} threads"
+    shorter = f", {arguments.seconds:g} s" if arguments.seconds else ""
+    what = f"full-size {name}, separator + 1 step, {threads} threads{shorter}"
     rows = [
         Row(what, "the audio's duration", whole_s / audio_s, size.realtime_limit),
         Row(what, "its bare networks, eager", whole_s / bare_s, OVERHEAD_LIMIT),
-        Row(f"{what}: peak memory", "1 GB", peak_gb, size.memory_limit_gb),
     ]
+    if not arguments.seconds:
+        rows.append(Row(f"{what}: peak memory", "1 GB", peak_gb, size.memory_limit_gb))
     for rival in arguments.rivals:
         theirs = network(name, size)
         with tempfile.TemporaryDirectory() as folder:
-            make_rival(rival, theirs, about, Path(folder), threads)
+            make_rival(rival, theirs, about, arguments.exports or Path(folder), threads)
             ours_s, rival_s = in_turns(
                 [lambda: pipeline.run(window), lambda: bare(theirs, size)],  # noqa: B023
                 arguments.runs,
@@ -164,7 +180,13 @@ def make_rival(rival: Rival, model: SeparationModel, about: ModelCard, folder: P
         return
     device = pick_device("cpu")
     place = Place(provider_for(device), device, threads)
-    found = export_cores(model, about, folder, lambda core: print(f"exporting {core}", flush=True))
+    home = folder / about.architecture
+    manifest = home / MANIFEST
+    if manifest.exists():
+        export = Export.from_json(manifest.read_text())
+        found = FoundExport(export, home / export.token)
+    else:
+        found = export_cores(model, about, home, lambda core: print(f"exporting {core}", flush=True))
     put_cores(model, about.architecture, about.name, found, place)
 
 

@@ -10,6 +10,7 @@ may be more or less sensitive to half precision than trained ones, so a row says
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import tyro
@@ -38,11 +39,12 @@ class Arguments:
 def tiny(name: Name) -> Size:
     """The same networks, a few channels wide."""
     size, network = SIZES[name], dict(SIZES[name].config["separator"])
-    narrow = {
+    narrow: Mapping[Name, dict[str, Any]] = {
         "unet": {"channels": 16, "multipliers": [1] * 7, "attention_heads": 2, "attention_features": 8},
         "bs_roformer": {"dim": 16, "depth": 2, "dim_head": 8, "heads": 2, "stft_adapter_hidden": 8},
-    }[name]
-    config = {**size.config, "separator": network | narrow, "refiner": network | narrow}
+    }
+    narrowed = network | narrow[name]
+    config = {**size.config, "separator": narrowed, "refiner": narrowed}
     return replace(size, config=config, window_samples=32768, margin_samples=1024)
 
 

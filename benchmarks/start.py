@@ -76,7 +76,7 @@ def rows(arguments: Arguments) -> list[Row]:
         found = [once(Path(folder) / str(run)) for run in range(arguments.runs)]
 
     def median(name: str) -> float:
-        return statistics.median(getattr(each, name) for each in found)
+        return float(statistics.median(getattr(each, name) for each in found))
 
     return [
         Row("process start to SERVING", "1 s", median("serving_s"), SERVING_LIMIT_S),

@@ -166,11 +166,13 @@ def counted_flop(step: Callable[[], None]) -> int:
     """Of matrix products, convolutions and attention, as executed: what checkpointing computes again counts again."""
     aten = torch.ops.aten
     on_cpu = {  # which PyTorch does not count
-        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *a, out_shape=None, **n: sdpa_flop_count(
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *a, out_shape=None, **n: sdpa_flop_count(  # type: ignore[no-untyped-call]
             q, k, v
         ),
         aten._scaled_dot_product_flash_attention_for_cpu_backward: (
-            lambda grad, q, k, v, *a, out_shape=None, **n: sdpa_backward_flop_count(grad, q, k, v)
+            lambda grad, q, k, v, *a, out_shape=None, **n: sdpa_backward_flop_count(  # type: ignore[no-untyped-call]
+                grad, q, k, v
+            )
         ),
     }
     with FlopCounterMode(display=False, custom_mapping=on_cpu) as counter:
