@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
+import numpy as np
+
 _SIZE = struct.Struct("<Q")
 _AT_ONCE = 1 << 18
 """What is handed over or taken in one call to the system, arrays and all, since a copy of so little costs less than
@@ -120,13 +122,13 @@ class _Inbox:
 
     def _begin(self) -> None:
         self._message = _arriving()
-        self._rest = memoryview(next(self._message))
+        self._rest = next(self._message)
 
     def _taken(self, count: int) -> Iterator[Any]:
         self._rest = self._rest[count:]
         while not self._rest:
             try:
-                self._rest = memoryview(next(self._message))
+                self._rest = next(self._message)
             except StopIteration as end:
                 self._begin()
                 yield end.value
@@ -141,14 +143,14 @@ def _parts_of(message: object) -> list[bytes | memoryview]:
     return [b"".join(parts)] if sum(sizes) <= _AT_ONCE else parts
 
 
-def _arriving() -> Generator[bytearray, None, Any]:
+def _arriving() -> Generator[memoryview, None, Any]:
     """One message: gives what is to be filled next, one after the other, and returns what came."""
-    yield (head := bytearray(2 * _SIZE.size))
+    yield memoryview(head := bytearray(2 * _SIZE.size))
     count, pickled_size = _sizes(head)
-    yield (rest := bytearray(count * _SIZE.size + pickled_size))
+    yield memoryview(rest := bytearray(count * _SIZE.size + pickled_size))
     sizes, pickled = rest[: count * _SIZE.size], memoryview(rest)[count * _SIZE.size :]
-    arrays = [bytearray(size) for size in _sizes(sizes)]
-    yield from arrays
+    arrays = [np.empty(size, np.uint8) for size in _sizes(sizes)]  # a bytearray would be cleared first
+    yield from (array.data for array in arrays)
     return pickle.loads(pickled, buffers=arrays)
 
 

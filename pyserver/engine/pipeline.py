@@ -70,9 +70,12 @@ class Pipeline:
         rounds may depend on the size of its batch."""
         began, first = time.perf_counter(), requests[0]
         assert {request.shape_of_pass for request in requests} == {first.shape_of_pass}, "windows of one shape"
-        shape = len(self.card.stems), *first.audio_CN.shape
-        stems_SCN = [np.zeros(shape, np.float32) for _ in requests]
-        groups = channel_groups(len(first.audio_CN), self.card.channels)
+        stems, channels = len(self.card.stems), len(first.audio_CN)
+        kept = [
+            np.empty((stems, channels, stop - start), np.float32)
+            for start, stop, _ in (slice(*request.keep).indices(request.audio_CN.shape[1]) for request in requests)
+        ]
+        groups = channel_groups(channels, self.card.channels)
         for width in sorted({len(group) for group in groups}):
             members = [
                 _Group(window, request, group)
@@ -81,13 +84,9 @@ class Pipeline:
                 if len(group) == width
             ]
             for member, found in zip(members, self._separate_groups(members, first), strict=True):
-                stems_SCN[member.window][:, list(member.channels)] = found
-        kept = [
-            np.ascontiguousarray(stems[..., slice(*request.keep)])
-            for stems, request in zip(stems_SCN, requests, strict=True)
-        ]
+                kept[member.window][:, list(member.channels)] = found[..., slice(*member.request.keep)]
         share_s = (time.perf_counter() - began) / len(requests)
-        return [WindowResult(stems, share_s) for stems in kept]
+        return [WindowResult(stems_SCN, share_s) for stems_SCN in kept]
 
     def _length(self, request: WindowRequest) -> int:
         """At the model's rate."""
@@ -127,16 +126,20 @@ class Pipeline:
         mixture_GCL = resample_to(mixture_GCN, rate, card.sample_rate_hz, length)
         level_G = np.sqrt(np.mean(np.square(mixture_GCL, dtype=np.float64), axis=(1, 2)))
         sounding = np.flatnonzero(level_G > SILENCE_RMS)
-        stems_GSCL = np.zeros((len(groups), len(card.stems), *mixture_GCL.shape[1:]), np.float32)
-        if len(sounding):
-            gain = (card.reference_rms / level_G[sounding]).astype(np.float32)[:, None, None]
-            loud_GCL, loud = mixture_GCL[sounding] * gain, [groups[int(index)] for index in sounding]
+        gain = (card.reference_rms / level_G[sounding]).astype(np.float32)[:, None, None]
+        loud_GCL, loud = mixture_GCL[sounding] * gain, [groups[int(index)] for index in sounding]
 
-            def batch(part: slice) -> Audio:
-                noise = _stacked([group.noise(self._shape(length)) for group in loud[part]])
-                return self._separate_at_reference_level(loud_GCL[part], noise, like.settings.refiner_steps)
+        def batch(part: slice) -> Audio:
+            noise = _stacked([group.noise(self._shape(length)) for group in loud[part]])
+            return self._separate_at_reference_level(loud_GCL[part], noise, like.settings.refiner_steps)
 
-            stems_GSCL[sounding] = self.batches.compute(length, len(loud), batch) / gain[:, None]
+        if len(loud):
+            stems_GSCL = self.batches.compute(length, len(loud), batch)
+            stems_GSCL /= gain[:, None]
+        if len(loud) < len(groups):
+            among_silence_GSCL = np.zeros((len(groups), len(card.stems), *mixture_GCL.shape[1:]), np.float32)
+            among_silence_GSCL[sounding] = stems_GSCL if len(loud) else 0
+            stems_GSCL = among_silence_GSCL
         if card.complete:
             stems_GSCL = share_what_is_missing(stems_GSCL, mixture_GCL)
         return self._back_to_client(stems_GSCL, mixture_GCL, mixture_GCN, rate)

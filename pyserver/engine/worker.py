@@ -109,7 +109,8 @@ class _LogToParent(logging.Handler):
 
 
 def _serve(pipe: Pipe, outbox: _Outbox, backend: Backend) -> None:
-    lanes = _start_lanes(outbox, backend)
+    preempts = backend.device.live_preempts
+    lanes = _start_lanes(outbox, backend, preempts=preempts)
     while True:
         try:
             request: Request | None = pipe.recv()
@@ -118,11 +119,11 @@ def _serve(pipe: Pipe, outbox: _Outbox, backend: Backend) -> None:
         if request is None:
             # Not sys.exit: it would wait for the window under way, whose result nobody wants.
             os._exit(0)
-        lanes[lane_of(request.call, preempts=backend.device.live_preempts)].put(request)
+        lanes[lane_of(request.call, preempts=preempts)].put(request)
 
 
-def _start_lanes(outbox: _Outbox, backend: Backend) -> "dict[Lane, queue.SimpleQueue[Request]]":
-    priorities = _PRIORITIES if backend.device.live_preempts else {Lane.ONLY: None}
+def _start_lanes(outbox: _Outbox, backend: Backend, *, preempts: bool) -> "dict[Lane, queue.SimpleQueue[Request]]":
+    priorities = _PRIORITIES if preempts else {Lane.ONLY: None}
     lanes: dict[Lane, queue.SimpleQueue[Request]] = {lane: queue.SimpleQueue() for lane in priorities}
     for lane, requests in lanes.items():
         arguments = (priorities[lane], requests, outbox, backend)

@@ -9,8 +9,6 @@ Axes: S stems, C channels, N samples, F samples of a fade.
 import math
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from pyserver.engine.messages import Audio, SeparationSettings, WindowRequest, WindowResult
 from pyserver.separation.history import History
 from pyserver.separation.live_plan import LivePlan
@@ -152,15 +150,18 @@ class _Segment:
         return windows
 
     def _joined(self, stems_SCN: Audio, count: int) -> Audio:
-        """The next `count` samples, cross-faded with the window before; after a dropped one, this one's own alone."""
+        """The next `count` samples, cross-faded with the window before; after a dropped one, this one's own alone.
+
+        A window's stems are its result's own: they are changed where they are, and part of them is given out.
+        """
         fade, rise_F = self.plan.fade_samples, fade_in(self.plan.fade_samples)
-        finished_SCN = stems_SCN[..., : stems_SCN.shape[-1] - fade].astype(np.float32, copy=True)
+        tail_SCF = stems_SCN[..., stems_SCN.shape[-1] - fade :] * (1 - rise_F)
         if self._tail_SCF is not None:
-            finished_SCN[..., :fade] *= rise_F
-            finished_SCN[..., :fade] += self._tail_SCF
-        self._tail_SCF = stems_SCN[..., stems_SCN.shape[-1] - fade :] * (1 - rise_F)
+            stems_SCN[..., :fade] *= rise_F
+            stems_SCN[..., :fade] += self._tail_SCF
+        self._tail_SCF = tail_SCF
         first = fade if self._next_out == 0 else 0  # before its first sample a segment has nothing
-        return np.ascontiguousarray(finished_SCN[..., first : first + count])
+        return stems_SCN[..., first : first + count]
 
 
 class LiveSession:
