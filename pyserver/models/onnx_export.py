@@ -12,6 +12,7 @@ import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from pyserver.models.cores import Flat, NoCores, Recorded, has_cores, record
 from pyserver.models.interface import AnyModel
 from pyserver.models.onnx_files import MANIFEST, Export, FoundExport, Graph, source_of
 
+_WEIGHTS_BYTES = 1 << 14
 PARITY = 1e-4
 """How far a graph may be from PyTorch, of the largest value where that is above one."""
 
@@ -101,7 +103,7 @@ def _export(network: AnyModel, recorded: Recorded, folder: Path) -> Graph:
                 verbose=False,
             )
             assert program is not None
-            program.save(folder / file, external_data=True)
+            _save(program.model, folder / file)
     except Exception as error:  # torch's, onnxscript's and sympy's of many kinds
         raise ExportFailed(f"the exporter cannot do {core.path}: {error}", core=core.path) from error
     names = sorted(path.name for path in folder.glob(f"{file}*"))
@@ -116,6 +118,14 @@ def _export(network: AnyModel, recorded: Recorded, folder: Path) -> Graph:
         shapes=recorded.output_shapes(),
         sha256={name: catalogue.sha256_of(folder / name) for name in names},
     )
+
+
+def _save(graph: Any, path: Path) -> None:
+    """The weights go into a file beside the graph, for which it would be too large, but not the numbers that shapes
+    follow from, such as the widths of many bands: ONNX Runtime looks for those in the graph alone."""
+    import onnx_ir
+
+    onnx_ir.save(graph, path, external_data=f"{path.name}.data", size_threshold_bytes=_WEIGHTS_BYTES)
 
 
 def _require_parity(recorded: Recorded, path: Path) -> None:
