@@ -92,7 +92,7 @@ def _small(name: str, channels: int) -> PriorExperiment:
         name=f"stemline_small_{name}",
         train=TrainConfig(
             stage="prior",
-            steps=7500 if joint else 3000,
+            steps=5000 if joint else 3000,
             batch_size=4,
             # independent networks learn as well from stems that never met
             crop=CropConfig(
@@ -107,7 +107,7 @@ def _small(name: str, channels: int) -> PriorExperiment:
                 name="adamw",
                 learning_rate=5e-4,
                 weight_decay=1e-2,
-                decay_steps=3000 if joint else 1500,
+                decay_steps=2000 if joint else 1500,
                 clip_norm=1.0,
             ),
             save_every=100,
