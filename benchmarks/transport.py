@@ -30,6 +30,7 @@ from stems.v1 import audio_pb2, bounce_pb2
 from benchmarks.serving import INSTANT, INSTANT_LONG, Running, serving, write_instant_models
 from benchmarks.table import Row, show
 from pyserver.cli.live_stream import LiveClient, LiveSettings
+from pyserver.collector import pass_over_what_is_imported
 from pyserver.service.channel import CHUNK_BYTES, Connection, connect
 
 RATE_HZ = 44100
@@ -71,6 +72,7 @@ class Live:
 
 async def live(server: Running, use: Use, arguments: Arguments) -> Live:
     """Many sessions in real time; samples that were not there when they were due are counted."""
+    pass_over_what_is_imported()  # the client is not what is measured, and torch is in it
     async with await connect(server.target) as connection:
         clients = [LiveClient(connection, settings(use, seed)) for seed in range(arguments.sessions)]
         running = [asyncio.create_task(client.run()) for client in clients]

@@ -19,6 +19,7 @@ from pyserver.cli.client import ServerArgs, UsageError, described_model, server_
 from pyserver.cli.exits import Exit
 from pyserver.cli.live_stream import LiveClient, LiveSettings
 from pyserver.cli.sound_card import SoundCard, devices
+from pyserver.collector import pass_over_what_is_imported
 from pyserver.separation.errors import StemUnknown
 from pyserver.service.channel import Connection, remote_errors
 
@@ -141,6 +142,7 @@ class _Source:
 
 async def _session(connection: Connection, settings: LiveSettings, source: _Source, args: LiveArgs) -> None:
     client = LiveClient(connection, settings)
+    pass_over_what_is_imported()
     with ExitStack() as closing, remote_errors(connection.target.address):
         running = asyncio.create_task(client.run())
         closing.callback(running.cancel)
