@@ -74,7 +74,9 @@ def test_a_trained_prior_separates_in_the_server_and_by_both_posteriors(
     figures = tmp_path / "figures.json"
     common = {"model": str(folder), "songs": mini_set / "val", "limit": 1, "seconds": 4.0, "steps": (2,)}
     evaluate_prior.main(evaluate_prior.Arguments(**common, json=figures, constrained=("bass", "drums")))  # type: ignore[arg-type]
-    told, rows = capsys.readouterr().out, json.loads(figures.read_text())["rows"]
+    heard = capsys.readouterr()
+    assert heard.err.startswith("1 songs: mixture ")
+    told, rows = heard.out, json.loads(figures.read_text())["rows"]
     assert list(rows) == [
         "mixture",
         "Dirac, bass constrained",
@@ -85,7 +87,8 @@ def test_a_trained_prior_separates_in_the_server_and_by_both_posteriors(
     assert all(name in told for name in rows)
     assert all(np.isfinite(row["mean"]) for row in rows.values())
     swept = evaluate_prior.Arguments(**common, solvers=("euler", "exponential"), coefficients=())  # type: ignore[arg-type]
-    assert list(evaluate_prior.figures(local_model(str(folder)), replace(swept, steps=(1, 2)))) == [
+    (rows,) = evaluate_prior.figures(local_model(str(folder)), replace(swept, steps=(1, 2)))
+    assert list(rows) == [
         "mixture",
         "Dirac, bass constrained, euler, 1 steps",
         "Dirac, bass constrained, euler, 2 steps",
@@ -93,9 +96,11 @@ def test_a_trained_prior_separates_in_the_server_and_by_both_posteriors(
         "Dirac, bass constrained, exponential, 2 steps",
     ]
     with pytest.raises(BadInput, match="no stem flute"):
-        evaluate_prior.figures(
-            local_model(str(folder)),
-            evaluate_prior.Arguments(**common, constrained=("flute",)),  # type: ignore[arg-type]
+        next(
+            evaluate_prior.figures(
+                local_model(str(folder)),
+                evaluate_prior.Arguments(**common, constrained=("flute",)),  # type: ignore[arg-type]
+            )
         )
 
     song = tmp_path / "song.wav"

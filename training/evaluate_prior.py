@@ -11,12 +11,14 @@ all others are the improvement on.
 
 import itertools
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 import tyro
 
 from pyserver.audio.resample import resample_to
@@ -56,6 +58,8 @@ class Arguments:
     """Of the Gaussian posterior."""
     projected: bool = False
     """Also the posterior that bounds the denoised stems; always with the exponential solver."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of matrix products and convolutions; bf16 is for processors that have it."""
     seed: int = 0
     json: Path | None = None
     """Where to write the figures."""
@@ -124,8 +128,8 @@ def songs_of(arguments: Arguments, card: ModelCard) -> Iterator[Audio]:
         yield resample_to(stems_SCN, POOL_RATE_HZ, card.sample_rate_hz, samples)
 
 
-def figures(model: LocalModel, arguments: Arguments) -> dict[str, dict[str, float]]:
-    """By row, by stem and on the mean. Raises BadInput."""
+def figures(model: LocalModel, arguments: Arguments) -> Iterator[dict[str, dict[str, float]]]:
+    """By row, by stem and on the mean, of the songs so far: after each of them. Raises BadInput."""
     rows = samplings(model.card, arguments)
     separators = {
         name: song_separator(
@@ -150,7 +154,7 @@ def figures(model: LocalModel, arguments: Arguments) -> dict[str, dict[str, floa
                 found["mixture"][stem].append(before)
                 for name, stems_SCN in estimates.items():
                     found[name][stem].append(si_sdr(stems_SCN[index][:, part], truth) - before)
-    return {name: _means(by_stem) for name, by_stem in found.items()}
+        yield {name: _means(by_stem) for name, by_stem in found.items()}
 
 
 def _means(by_stem: dict[str, list[float]]) -> dict[str, float]:
@@ -161,12 +165,26 @@ def _means(by_stem: dict[str, list[float]]) -> dict[str, float]:
 def main(arguments: Arguments) -> None:
     try:
         model = local_model(arguments.model)
-        sampled, rows = samplings(model.card, arguments), figures(model, arguments)
+        sampled = samplings(model.card, arguments)
+        rows: dict[str, dict[str, float]] = {}
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=arguments.precision == "bf16"):
+            for count, rows in enumerate(figures(model, arguments), start=1):
+                means = ", ".join(f"{name} {row['mean']:.2f}" for name, row in rows.items())
+                print(f"{count} songs: {means}", file=sys.stderr, flush=True)
     except StemlineError as error:
         raise SystemExit(str(error)) from error
-    print(f"{model.card.name}: SI-SDR of the mixture, then SI-SDR_I, in dB; evaluations of the network for a window")
-    columns, evaluations = (*model.card.stems, "mean"), {name: row.evaluations for name, row in sampled.items()}
-    width = max(map(len, rows)) + 1
+    if not rows:
+        raise SystemExit(f"there are no songs in {arguments.songs}")
+    evaluations = {name: row.evaluations for name, row in sampled.items()}
+    _show(model.card, rows, evaluations)
+    if arguments.json is not None:
+        told = {"weights_sha256": model.card.weights_sha256, "evaluations": evaluations, "rows": rows}
+        arguments.json.write_text(json.dumps(told, indent=1))
+
+
+def _show(card: ModelCard, rows: dict[str, dict[str, float]], evaluations: dict[str, int]) -> None:
+    print(f"{card.name}: SI-SDR of the mixture, then SI-SDR_I, in dB; evaluations of the network for a window")
+    columns, width = (*card.stems, "mean"), max(map(len, rows)) + 1
     print(f"{'':{width}}" + "".join(f"{column:>9}" for column in columns) + f"{'evals':>7}")
     for name, row in rows.items():
         print(
@@ -174,9 +192,6 @@ def main(arguments: Arguments) -> None:
             + "".join(f"{row[column]:9.2f}" if column in row else f"{'-':>9}" for column in columns)
             + f"{evaluations.get(name, ''):>7}"
         )
-    if arguments.json is not None:
-        told = {"weights_sha256": model.card.weights_sha256, "evaluations": evaluations, "rows": rows}
-        arguments.json.write_text(json.dumps(told, indent=1))
 
 
 if __name__ == "__main__":
