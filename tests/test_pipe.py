@@ -57,12 +57,10 @@ def test_the_end_of_the_other_process_is_an_end_and_no_message(ends: tuple[Pipe,
 
 
 def echo(end: Pipe) -> None:
-    """Until the other end is closed: what comes goes back."""
-    try:
-        while True:
-            end.send(end.recv())
-    except (EOFError, OSError):
-        end.close()
+    """What comes goes back, until a None comes."""
+    while (message := end.recv()) is not None:
+        end.send(message)
+    end.close()
 
 
 @pytest.mark.asyncio
@@ -84,7 +82,7 @@ async def test_on_an_event_loop_messages_of_all_sizes_arrive_whole_and_in_order_
         assert np.array_equal(received.stems_SCN, stems)
         received.stems_SCN[...] = 0  # it belongs to who received it
     assert not ended.is_set()
-    pipe.close()
+    pipe.send(None)
     await asyncio.wait_for(ended.wait(), 5)
     other.join()
 
@@ -105,4 +103,3 @@ async def test_on_an_event_loop_the_end_of_the_other_process_is_told_once_after_
     assert len(heard) == 3
     assert heard[2] == "the end"
     pipe.send("anyone?")  # nobody; and nothing is raised
-    pipe.close()

@@ -26,7 +26,7 @@ class Pipe:
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
-        self._inbox: _Inbox | None = None
+        self._inbox: _Inbox | None = None  # made where it is needed: one end goes to another process first
         self._received: deque[Any] = deque()
 
     @classmethod
@@ -77,11 +77,6 @@ class LoopPipe(asyncio.BufferedProtocol):
         if not self._transport.is_closing():
             for part in _parts_of(message):
                 self._transport.write(part)
-
-    def close(self) -> None:
-        """Gives up what is not sent yet."""
-        assert self._transport is not None
-        self._transport.abort()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
