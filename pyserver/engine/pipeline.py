@@ -133,13 +133,17 @@ class Pipeline:
             noise = _stacked([group.noise(self._shape(length)) for group in loud[part]])
             return self._separate_at_reference_level(loud_GCL[part], noise, like.settings.refiner_steps)
 
-        if len(loud):
+        def at_own_level() -> Audio:
             stems_GSCL = self.batches.compute(length, len(loud), batch)
             stems_GSCL /= gain[:, None]
-        if len(loud) < len(groups):
-            among_silence_GSCL = np.zeros((len(groups), len(card.stems), *mixture_GCL.shape[1:]), np.float32)
-            among_silence_GSCL[sounding] = stems_GSCL if len(loud) else 0
-            stems_GSCL = among_silence_GSCL
+            return stems_GSCL
+
+        if len(loud) == len(groups):  # nearly always, and a copy less
+            stems_GSCL = at_own_level()
+        else:
+            stems_GSCL = np.zeros((len(groups), len(card.stems), *mixture_GCL.shape[1:]), np.float32)
+            if len(loud):
+                stems_GSCL[sounding] = at_own_level()
         if card.complete:
             stems_GSCL = share_what_is_missing(stems_GSCL, mixture_GCL)
         return self._back_to_client(stems_GSCL, mixture_GCL, mixture_GCN, rate)
