@@ -189,13 +189,13 @@ int live(const Options& options) {
     host.play(quit);
     watcher.request_stop();
     watcher.join();
+    link.stop(); // the last stems are heard before they are counted
     Line line("end");
     line << link.status();
     line.add("late_blocks", static_cast<double>(host.player.counters().lateBlocks));
     line.add("late_frames", static_cast<double>(host.player.counters().lateFrames));
     line.add("total_latency", host.player.latency());
     line.add("lost_frames", static_cast<double>(host.player.input().lostFrames()));
-    link.stop();
     if (options.has("out"))
         host.write(options.text("out"));
     return 0;
