@@ -1,14 +1,16 @@
 """The published sizes with random weights on a GPU, as the engine computes them there:
 
-    python -m benchmarks.gpu          # both, on the first GPU
-    python -m benchmarks.gpu --tiny   # on a CPU and with tiny networks: whether this program works, and nothing else
+    python -m benchmarks.gpu             # both, on the first GPU
+    python -m benchmarks.gpu --compiled  # against torch.compile too, which takes minutes
+    python -m benchmarks.gpu --tiny      # on a CPU and with tiny networks: whether this program works, and nothing else
 
 Separator and one consistency step over a window of 11.9 s (U-Net, mono) or 11 s (BS-RoFormer, stereo), four stems each,
 against the audio's duration and against the bare networks as anybody would call them: eager, in float32. Random weights
-may be more or less sensitive to half precision than trained ones, so a row says what computed it.
+may be more or less sensitive to half precision than trained ones, so a row says what computed it. CUDA graphs are what
+the engine computes live windows with; here of the long window as well, against the same without.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +19,7 @@ import tyro
 
 from benchmarks.full_size import SIZES, Name, Size, bare, card, in_turns, network
 from benchmarks.table import Row, show
+from pyserver.engine.cuda_graphs import GraphedCores, capture_on
 from pyserver.engine.devices import compute_repeatably, pick_device
 from pyserver.engine.half_precision import LEAST_DB, NAMES, HalfPrecision
 from pyserver.engine.pipeline import Pipeline
@@ -32,6 +35,8 @@ class Arguments:
     """Default: one after the other."""
     device: str = "auto"
     runs: int = 10
+    compiled: bool = False
+    """Also against the networks compiled by torch, in the precision that was chosen."""
     tiny: bool = False
     """On a CPU, in seconds; the ratios then mean nothing."""
 
@@ -68,10 +73,45 @@ def measured(name: Name, arguments: Arguments) -> list[Row]:
 
     ours_s, eager_s = in_turns([ours, eager], arguments.runs)
     what = f"{name}, separator + 1 step, {len(about.stems)} stems, {NAMES[chosen] if chosen else 'fp32'}"
-    return [
+    rows = [
         Row(what, "the audio's duration", ours_s * size.sample_rate_hz / size.window_samples, REALTIME_LIMITS[name]),
         Row(what, "its bare networks, eager fp32", ours_s / eager_s, EAGER_LIMIT),
     ]
+    if arguments.compiled:
+        for child in theirs.children():
+            child.compile(dynamic=False)
+
+        def compiled() -> None:
+            with torch.autocast(device.type, chosen, enabled=chosen is not None):
+                eager()
+
+        ours_s, compiled_s = in_turns([ours, compiled], arguments.runs)
+        rows.append(Row(what, "its bare networks, compiled, in that precision", ours_s / compiled_s))
+    return rows + graphed(what, pipeline, arguments)
+
+
+def graphed(what: str, pipeline: Pipeline, arguments: Arguments) -> list[Row]:
+    """The long and the live window by CUDA graphs, against the same without them."""
+    about, rows = pipeline.card, []
+    graphs = GraphedCores(pipeline.model, about.architecture, capture_on(pipeline.device) or computed_again)
+    for which, samples in (("long", about.window_samples), ("live", about.live_window_samples)):
+        window = probe(about, samples, 1)
+        with graphs.capturing():
+            pipeline.run(window)
+
+        def without() -> None:
+            with graphs.off():
+                pipeline.run(window)  # noqa: B023
+
+        with_s, without_s = in_turns([lambda: pipeline.run(window), without], arguments.runs)  # noqa: B023
+        rows.append(Row(f"{what}: {which} window, {len(graphs)} CUDA graphs", "without them", with_s / without_s))
+    return rows
+
+
+def computed_again(compute: Callable[[], None]) -> Callable[[], None]:
+    """In the place of a graph where there is no GPU."""
+    compute()
+    return compute
 
 
 def main(arguments: Arguments) -> None:

@@ -1,4 +1,4 @@
-"""Half precision around the cores, on a CPU, where it is not used but computes as it would on a GPU."""
+"""Half precision around the cores, on a CPU, which computes as a GPU would."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from onnx_parts import MODELS, install, window
+from onnx_parts import BAND_SPLIT, MODELS, install, window
 
 from pyserver.engine.half_precision import HalfPrecision, signal_to_error_db
 from pyserver.engine.messages import Audio
@@ -69,6 +69,18 @@ def test_a_precision_is_chosen_by_what_it_does_to_the_stems(made: Made) -> None:
     assert signal_to_error_db(whole, separate()) >= 20
     assert half.choose(separate, least_db=200) is None
     assert np.array_equal(separate(), whole)
+
+
+def test_kept_weights_give_the_same_bits_from_less_memory(made: Made) -> None:
+    half, separate, pipeline = made
+    before = sum(parameter.nbytes for parameter in pipeline.model.parameters())
+    assert half.choose(separate, least_db=20) is torch.bfloat16
+    by_autocast = separate()
+    half.keep()
+    assert np.array_equal(separate(), by_autocast)
+    after = sum(parameter.nbytes for parameter in pipeline.model.parameters())
+    # Those of the band-split network's bands are none of a layer's; they are small.
+    assert after < before * (1.0 if pipeline.card.name == BAND_SPLIT else 0.6)
 
 
 def test_stems_that_are_no_numbers_are_never_close_enough() -> None:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from pyserver.engine import half_precision
-from pyserver.engine.errors import EngineOutOfMemory
-from pyserver.engine.messages import SeparationSettings, WindowRequest, WindowResult
+from pyserver.engine.errors import EngineOutOfMemory, HalfPrecisionNotAvailable
+from pyserver.engine.half_precision import signal_to_error_db
+from pyserver.engine.messages import BackendChoice, SeparationSettings, WindowRequest, WindowResult
 from pyserver.engine.torch_backend import TorchBackend
 from pyserver.models import catalogue
 
@@ -92,12 +93,12 @@ def test_a_model_whose_weights_just_fit_is_loaded(monkeypatch: pytest.MonkeyPatc
     assert TorchBackend("cpu", 1).load(MODEL, measure=False).name == MODEL
 
 
-@pytest.mark.parametrize(("least_db", "name"), [(20.0, "torch-fp16-cpu"), (200.0, "torch-cpu")])
+@pytest.mark.parametrize(("least_db", "name"), [(20.0, "torch-bf16-cpu"), (200.0, "torch-cpu")])
 def test_half_precision_is_used_where_it_does_no_harm_and_the_back_end_s_name_says_so(
     least_db: float, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = TorchBackend("cpu", 1).separate([window(0)])[0]
-    monkeypatch.setattr(half_precision, "is_faster", lambda _: True)
+    monkeypatch.setattr(half_precision, "is_default", lambda _: True)
     monkeypatch.setattr(half_precision, "LEAST_DB", least_db)
     backend = TorchBackend("cpu", 1)
     assert backend.load(MODEL, measure=False).backend == backend.device.backend == name
@@ -106,6 +107,37 @@ def test_half_precision_is_used_where_it_does_no_harm_and_the_back_end_s_name_sa
     assert np.array_equal(found.stems_SCN, whole.stems_SCN) == (name == "torch-cpu")
     with backend._models[MODEL].in_full_precision():
         assert np.array_equal(backend.separate([window(0)])[0].stems_SCN, whole.stems_SCN)
+
+
+def test_who_insists_gets_half_precision_and_keeps_no_other_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = TorchBackend("cpu", 1).separate([window(0)])[0]
+    monkeypatch.setattr(half_precision, "is_faster", lambda _: True)
+    backend = TorchBackend("cpu", 1, choice=BackendChoice.TORCH_HALF)
+    assert backend.load(MODEL, measure=False).backend == backend.device.backend == "torch-bf16-cpu"
+    found = backend.separate([window(0)])[0]
+    assert found.computed_by == "torch-bf16-cpu"
+    assert half_precision.INSISTED_DB < signal_to_error_db(whole.stems_SCN, found.stems_SCN) < 100
+    weights = backend._models[MODEL].pipeline.model.parameters()
+    assert torch.bfloat16 in {parameter.dtype for parameter in weights}
+
+
+def test_half_precision_that_ruins_stems_is_refused_with_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = TorchBackend("cpu", 1).separate([window(0)])[0]
+    monkeypatch.setattr(half_precision, "is_faster", lambda _: True)
+    monkeypatch.setattr(half_precision, "INSISTED_DB", 200.0)
+    backend = TorchBackend("cpu", 1, choice=BackendChoice.TORCH_HALF)
+    found = backend.separate([window(0)])[0]
+    assert found.computed_by == "torch-cpu"
+    assert np.array_equal(found.stems_SCN, whole.stems_SCN)
+    assert "are computed in fp32; half precision lies" in caplog.text
+
+
+def test_half_precision_is_refused_where_it_would_be_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(half_precision, "is_faster", lambda _: False)
+    with pytest.raises(HalfPrecisionNotAvailable, match="AVX-512 BF16 or AMX; leave --backend out"):
+        TorchBackend("cpu", 1, choice=BackendChoice.TORCH_HALF)
 
 
 def test_a_cpu_computes_in_full_precision() -> None:

@@ -38,8 +38,9 @@ class ServeArgs:
     """Use no GPU."""
     threads: int = 0
     """CPU threads of the engine; 0: one for each physical core."""
-    backend: Literal["auto", "torch", "onnx", "tensorrt"] = "auto"
-    """What computes the networks. auto: ONNX Runtime where `models export-onnx` found it to be faster, else PyTorch."""
+    backend: Literal["auto", "torch", "torch-half", "onnx", "tensorrt"] = "auto"
+    """What computes the networks. auto: ONNX Runtime where `models export-onnx` found it to be faster, else PyTorch;
+    torch-half: PyTorch in half precision, on a CPU too, and with a larger difference from float32 than auto allows."""
     listen: str | None = None
     """unix:/path or host:port; default: a unix socket of this user. Beyond this machine TLS is required."""
     tls_cert: Path | None = None

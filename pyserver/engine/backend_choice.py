@@ -79,7 +79,7 @@ def chosen_export(
     Only what was asked for by name fails: raises OnnxRuntimeMissing, NoCores, ExportMissing or ExportStale.
     """
     card = installed.card
-    if choice is BackendChoice.TORCH:
+    if choice in (BackendChoice.TORCH, BackendChoice.TORCH_HALF):
         return None
     if choice is not BackendChoice.AUTO:
         if not is_installed():

@@ -11,6 +11,19 @@ class GpuNotAvailable(StemlineError):
     reason = "GPU_NOT_AVAILABLE"
 
 
+class HalfPrecisionNotAvailable(StemlineError):
+    """Somebody insists on it, and the device would only simulate it."""
+
+    reason = "HALF_PRECISION_NOT_AVAILABLE"
+
+    def __init__(self, device: str) -> None:
+        super().__init__(
+            f"{device} does not compute in half precision: that takes a GPU with tensor cores, or a processor with "
+            "AVX-512 BF16 or AMX; leave --backend out",
+            device=device,
+        )
+
+
 class EngineOutOfMemory(StemlineError):
     """A window did not fit into the device's memory."""
 

@@ -17,6 +17,7 @@ class BackendChoice(StrEnum):
 
     AUTO = "auto"
     TORCH = "torch"
+    TORCH_HALF = "torch-half"  # also where half precision is further from float32 than is taken by itself
     ONNX = "onnx"
     TENSORRT = "tensorrt"  # never chosen by itself: its engines are built by timing, two builds may differ in bits
 

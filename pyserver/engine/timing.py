@@ -106,8 +106,10 @@ def first_step(card: ModelCard) -> WalkRequest:
     )
 
 
-def probe(card: ModelCard, length: int, refiner_steps: int) -> WindowRequest:
-    """A window of noise: silence might be cheaper than music, denormal numbers dearer."""
-    noise = np.random.default_rng(0).standard_normal((card.channels, length), dtype=np.float32) * np.float32(0.1)
+def probe(card: ModelCard, length: int, refiner_steps: int, channels: int | None = None) -> WindowRequest:
+    """A window of noise, of as many channels as the model has: silence might be cheaper than music, denormal numbers
+    dearer."""
+    shape = channels or card.channels, length
+    noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32) * np.float32(0.1)
     settings = SeparationSettings(refiner_steps=refiner_steps, noise_seed=0)
     return WindowRequest(card.name, noise, card.sample_rate_hz, 0, (0, length), settings)

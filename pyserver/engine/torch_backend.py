@@ -1,10 +1,11 @@
 """The back end, on a CPU or one CUDA device: PyTorch, with ONNX Runtime in the place of core networks where chosen."""
 
 import contextlib
+import gc
 import logging
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,11 +13,12 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from pyserver.engine import half_precision, onnx_runtime
+from pyserver.engine import cuda_graphs, half_precision, onnx_runtime
 from pyserver.engine.backend import DeviceLost
 from pyserver.engine.backend_choice import CHOICES_FILE, Choices, chosen_export
+from pyserver.engine.cuda_graphs import GraphedCores
 from pyserver.engine.devices import compute_repeatably, device_name, other_devices, pick_device, usable_cores
-from pyserver.engine.errors import EngineOutOfMemory, ModelOutputNotFinite
+from pyserver.engine.errors import EngineOutOfMemory, HalfPrecisionNotAvailable, ModelOutputNotFinite
 from pyserver.engine.half_precision import NAMES, HalfPrecision
 from pyserver.engine.measurements import Measurements
 from pyserver.engine.memory import free_and_total, is_out_of_memory, require_room
@@ -55,9 +57,15 @@ class _Loaded:
     card_path: Path
     card_changed_ns: int
     half: HalfPrecision | None = None
+    graphs: GraphedCores | None = None
 
-    def in_full_precision(self) -> contextlib.AbstractContextManager[None]:
-        return self.half.off() if self.half else contextlib.nullcontext()
+    @contextlib.contextmanager
+    def in_full_precision(self) -> Iterator[None]:
+        with contextlib.ExitStack() as switched_off:
+            for switch in (self.half, self.graphs):
+                if switch:
+                    switched_off.enter_context(switch.off())
+            yield
 
     @property
     def info_now(self) -> LoadedModel:
@@ -82,7 +90,8 @@ class TorchBackend:
         choice: BackendChoice = BackendChoice.AUTO,
     ) -> None:
         """`threads` 0: one for each physical core this process may use. `measurements` is where to keep what models
-        cost. Raises GpuNotAvailable, and for a choice that cannot be had OnnxRuntimeMissing or ProviderNotActive."""
+        cost. Raises GpuNotAvailable, and for a choice that cannot be had OnnxRuntimeMissing, ProviderNotActive or
+        HalfPrecisionNotAvailable."""
         self._torch_device = pick_device(device)
         self._threads = threads or usable_cores()
         torch.set_num_threads(self._threads)
@@ -91,6 +100,8 @@ class TorchBackend:
         self._choice, self._place = choice, Place(provider, self._torch_device, self._threads)
         if choice in (BackendChoice.ONNX, BackendChoice.TENSORRT):
             onnx_runtime.proven(self._place)
+        if choice is BackendChoice.TORCH_HALF and not half_precision.is_faster(self._torch_device):
+            raise HalfPrecisionNotAvailable(device_name(self._torch_device))
         self._first_backend = ""
         self._measurements = measurements
         self._models: dict[str, _Loaded] = {}
@@ -147,21 +158,44 @@ class TorchBackend:
             pipeline.run(probe(card, card.live_window_samples, min(card.default_steps, _WARM_STEPS)))
         else:
             pipeline.walk(first_step(card))
-        half = self._half_precision(pipeline) if backend == f"torch-{self._torch_device.type}" else None
+        half, graphs = None, None
+        if backend == f"torch-{self._torch_device.type}" and has_cores(card.architecture):
+            half = self._half_precision(pipeline)
+            graphs = self._graphs(pipeline)
         if half and half.dtype:
             backend = computed_by = f"torch-{NAMES[half.dtype]}-{self._torch_device.type}"
-        return _Loaded(pipeline, replace(unmeasured(card), backend=backend), computed_by, card_path, changed_ns, half)
+        info = replace(unmeasured(card), backend=backend)
+        return _Loaded(pipeline, info, computed_by, card_path, changed_ns, half, graphs)
 
     def _half_precision(self, pipeline: Pipeline) -> HalfPrecision | None:
-        """Switched on where it does no harm; None where there is nothing to switch, or nothing to gain."""
-        card = pipeline.card
-        if not half_precision.is_faster(self._torch_device) or not has_cores(card.architecture):
+        """Switched on where it does no harm, or where somebody insists; None where there is nothing to switch."""
+        card, insisted = pipeline.card, self._choice is BackendChoice.TORCH_HALF
+        if not insisted and not half_precision.is_default(self._torch_device):
             return None
         half = HalfPrecision(pipeline.model, card.architecture, self._torch_device)
         window = probe(card, card.live_window_samples, min(card.default_steps, _WARM_STEPS))
-        dtype = half.choose(lambda: pipeline.run(window).stems_SCN, half_precision.LEAST_DB)
-        log.info("the networks of model %s are computed in %s", card.name, NAMES[dtype] if dtype else "fp32")
+        least_db = half_precision.INSISTED_DB if insisted else half_precision.LEAST_DB
+        dtype = half.choose(lambda: pipeline.run(window).stems_SCN, least_db)
+        log.log(
+            logging.WARNING if insisted and dtype is None else logging.INFO,
+            "the networks of model %s are computed in %s; half precision lies %.1f dB from float32",
+            *(card.name, NAMES[dtype] if dtype else "fp32", half.found_db),
+        )
+        if dtype and insisted and self._torch_device.type == "cpu":
+            half.keep()  # a processor's bf16 has float32's range: there is nothing to go back for
         return half
+
+    def _graphs(self, pipeline: Pipeline) -> GraphedCores | None:
+        """Of live windows alone: of a bounce's, launching is a small part, and graphs of it would keep gigabytes."""
+        card, capture = pipeline.card, cuda_graphs.capture_on(self._torch_device)
+        if capture is None:
+            return None
+        graphs = GraphedCores(pipeline.model, card.architecture, capture)
+        with graphs.capturing():
+            for channels in sorted({card.channels, 2}):  # of a mono model, stereo makes a batch
+                pipeline.run(probe(card, card.live_window_samples, min(card.default_steps, _WARM_STEPS), channels))
+        log.info("%d CUDA graphs were captured for live windows of model %s", len(graphs), card.name)
+        return graphs
 
     def _put_cores(self, network: AnyModel, installed: catalogue.InstalledModel) -> tuple[str, str]:
         """ONNX Runtime's where it was chosen. Returns the back end's name, and that with the export's."""
@@ -183,6 +217,7 @@ class TorchBackend:
     def unload(self, model: str) -> None:
         with self._lock:
             self._models.pop(model, None)
+            gc.collect()  # what surrounds a core refers to it, and it to that
             if self._torch_device.type == "cuda":
                 torch.cuda.empty_cache()
 

@@ -93,6 +93,13 @@ def is_replaced(owner: nn.Module, method: str) -> bool:
     return method in vars(owner)
 
 
+def own_modules(model: nn.Module, core: Core) -> list[nn.Module]:
+    """Those whose weights only this core computes with."""
+    owner, name = _owner(model, core)
+    own = getattr(owner, name)
+    return [own] if isinstance(own, nn.Module) else [getattr(owner, held) for held in core.holds]
+
+
 def surround(model: nn.Module, core: Core, around: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
     """Puts something around what a core computes; its weights stay where they are."""
     owner, name = _owner(model, core)
