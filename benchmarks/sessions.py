@@ -1,9 +1,10 @@
 """A server after many live sessions must be as large as after few:
 
-    python -m benchmarks.sessions                  # 1,000 sessions, a minute or two
+    python -m benchmarks.sessions                  # 2,000 sessions, a minute or two
 
-Each plays a second of sound as fast as it is taken. Of three sessions one is given up in the middle, as by a host that
-dies, the others end properly. Memory is what the server's processes do not share with others.
+Each plays a second of sound as fast as it is taken; by the first thousand every pool of threads is full. Of three
+sessions one is given up in the middle, as by a host that dies, the others end properly. Memory is what the server's
+processes do not share with others.
 """
 
 import asyncio
@@ -29,8 +30,8 @@ SETTLED_S = 7.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    few: int = 100
-    many: int = 1000
+    few: int = 1000
+    many: int = 2000
 
 
 @dataclass(frozen=True, slots=True)

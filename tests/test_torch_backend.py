@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from pyserver.engine import half_precision
+from pyserver.engine import memory as memory_module
 from pyserver.engine.errors import EngineOutOfMemory, HalfPrecisionNotAvailable
 from pyserver.engine.half_precision import signal_to_error_db
 from pyserver.engine.messages import BackendChoice, SeparationSettings, WindowRequest, WindowResult
@@ -85,6 +87,27 @@ def test_a_model_whose_weights_do_not_fit_is_refused_before_they_are_read(monkey
         "needed_bytes": "3200000000",
         "available_bytes": "1100000000",
     }
+
+
+def test_what_a_container_may_not_have_is_not_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def has(limit: str, used: int, cached: int) -> None:
+        for name, text in (
+            ("memory.max", f"{limit}\n"),
+            ("memory.current", f"{used}\n"),
+            ("memory.stat", f"anon {used - cached}\nfile {cached}\ninactive_file {cached}\n"),
+        ):
+            (tmp_path / name).write_text(text)
+
+    monkeypatch.setattr(memory_module, "CONTROL_GROUP", tmp_path)
+    monkeypatch.setattr(catalogue.InstalledModel, "file_bytes", 300_000_000)
+    backend = TorchBackend("cpu", 1)
+    has("1000000000", 900_000_000, 100_000_000)
+    with pytest.raises(EngineOutOfMemory, match=r"needs 0.3 GB for its weights and 0.2 GB are available"):
+        backend.load(MODEL, measure=False)
+    has("1000000000", 900_000_000, 200_000_001)
+    assert backend.load(MODEL, measure=False).name == MODEL
+    has("max", 900_000_000, 0)
+    assert TorchBackend("cpu", 1).load(MODEL, measure=False).name == MODEL
 
 
 def test_a_model_whose_weights_just_fit_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

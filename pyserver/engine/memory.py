@@ -1,7 +1,10 @@
 """Memory that runs out: foreseen before a model is loaded, and met with smaller batches."""
 
 import logging
+import math
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -13,6 +16,9 @@ from pyserver.models.catalogue import InstalledModel
 
 log = logging.getLogger(__name__)
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Of this process, as a container sees its own (version 2)."""
+
 
 def free_and_total(device: torch.device) -> tuple[int, int]:
     """Bytes of the device's memory."""
@@ -22,9 +28,23 @@ def free_and_total(device: torch.device) -> tuple[int, int]:
     return memory.available, memory.total
 
 
+def _container_free() -> float:
+    """Bytes that the container's limit leaves, if there is one: whoever goes beyond them is killed. The page cache that
+    counts as its own can be had back."""
+    with suppress(OSError, ValueError, KeyError):
+        limit = int((CONTROL_GROUP / "memory.max").read_text(encoding="ascii"))  # "max" where there is none
+        used = int((CONTROL_GROUP / "memory.current").read_text(encoding="ascii"))
+        lines = (CONTROL_GROUP / "memory.stat").read_text(encoding="ascii").splitlines()
+        cached = int(dict(line.split() for line in lines)["inactive_file"])
+        return max(0, limit - used + cached)
+    return math.inf
+
+
 def require_room(installed: InstalledModel, device: torch.device) -> None:
     """Raises EngineOutOfMemory where a model's weights alone would not fit: who tries may be killed by the kernel."""
     needed, (free, _) = installed.file_bytes, free_and_total(device)
+    if device.type == "cpu":
+        free = int(min(free, _container_free()))
     if needed > free:
         raise EngineOutOfMemory(
             f"model {installed.card.name} needs {needed / 1e9:.1f} GB for its weights and {free / 1e9:.1f} GB are "
