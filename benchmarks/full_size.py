@@ -36,6 +36,7 @@ from pyserver.models.dicose import published_bs_roformer, published_unet
 from pyserver.models.interface import SeparationModel
 from pyserver.models.onnx_export import export_cores
 from pyserver.models.onnx_files import MANIFEST, Export, FoundExport
+from pyserver.models.published import BACKBONES
 
 Name = Literal["unet", "bs_roformer"]
 Rival = Literal["compiled", "onnx"]
@@ -113,7 +114,7 @@ def card(name: Name, size: Size) -> ModelCard:
         channels=size.channels,
         window_samples=size.window_samples,
         margin_samples=size.margin_samples,
-        live_window_samples=size.window_samples // 2,
+        live_window_samples=min(BACKBONES[name].live_window_samples, size.window_samples),
     )
 
 

@@ -20,7 +20,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
         (("benchmarks.sessions", "--few", "3", "--many", "9"), ("memory", "threads", "open files")),
         (
             ("benchmarks.gpu", "--tiny", "--runs", "1"),
-            ("unet, separator + 1 step, 4 stems", "bs_roformer", "eager fp32"),
+            ("unet, separator + 1 step, 4 stems", "bs_roformer", "eager fp32", "long window", "live window", "CUDA"),
         ),
         (("benchmarks.start", "--runs", "1"), ("to SERVING", "first stems", "idle with the shipped model")),
     ],
